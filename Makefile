@@ -1,0 +1,42 @@
+# Every target works on a bare machine: what is missing is installed first, under .venv and the user's cache folder.
+PYTHON ?= python3
+BIN := .venv/bin
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run check lint types imports servers test bench lock
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## Make .venv with everything that the lock names (nothing to do when it is up to date)
+	@$(PYTHON) tools/bootstrap.py
+
+run: setup ## Start Moorage on this machine: examples/quickstart.yaml behind NGINX
+	@$(BIN)/moorage up -f examples/quickstart.yaml
+
+check: lint types imports ## Lint, formatting, types and the import rules
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+	$(BIN)/mypy tools tests/support examples
+
+imports: setup
+	$(BIN)/lint-imports
+
+servers: setup ## Fetch or build the servers that the tests run on: etcd, MinIO, SeaweedFS, NGINX
+	@$(BIN)/python tools/fetch_servers.py
+
+test: servers ## Run the tests, on real servers
+	$(BIN)/pytest
+
+bench: setup ## Measure, side by side with what each figure is compared to
+	$(BIN)/python bench/run.py
+
+lock: setup ## Lock again after a change in pyproject.toml (delete a lock first to take the newest of everything)
+	$(COMPILE) pyproject.toml --all-extras --group dev --group build --output-file requirements.lock
+	$(COMPILE) --group tools --output-file operator/moorage_operator/local/wheels.lock

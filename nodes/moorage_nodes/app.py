@@ -1,0 +1,236 @@
+"""`moorage-nodes <role> --settings FILE`: one server process.
+
+Two ports in one event loop: the public plane below the server's prefix, the internal plane with probes, metrics
+and peers' calls. SIGTERM drains: not ready at once, still serving for `drain_seconds`, then what is in flight is
+finished and the stores are closed. Exit codes: 0 drained, 1 failed, 2 wrong arguments, settings
+or files, or a port in use.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import importlib
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import uvicorn
+import uvloop
+
+from moorage.core.errors import MoorageError, StoreUnavailableError
+from moorage_nodes.livefile import LiveFile
+from moorage_nodes.observe import AccessLog, Observed, configure_logging
+from moorage_nodes.probes import PROBE_ROUTES, Probes, build_probe_routes
+from moorage_nodes.server import Server, Shared, open_shared
+from moorage_nodes.settings import Role, Settings, load_settings
+from moorage_nodes.web import Mount, build_app
+
+log = logging.getLogger("moorage.app")
+
+# Imported by name when its role runs: a process holds no other role's code.
+ROLE_MODULES: dict[str, str] = {
+    "auth": "moorage_nodes.auth.server",
+    "l1": "moorage_nodes.metadata.l1.server",
+    "l2": "moorage_nodes.metadata.l2.server",
+    "l3": "moorage_nodes.metadata.l3.server",
+    "block": "moorage_nodes.blocks.server",
+}
+KEEP_ALIVE_SECONDS = 90  # longer than the proxy keeps idle connections, so that it is the proxy that closes
+FINISH_SECONDS = 7  # for what is in flight when the drain ends
+FILE_POLL_SECONDS = 1.0
+STORE_WAIT_SECONDS = 30.0  # how long a store may be away when a server starts
+STORE_RETRY_SECONDS = 0.5
+BREATH_SECONDS = 0.05  # a closing object store client needs the loop to come round a few times
+
+
+class _Plane(uvicorn.Server):
+    """uvicorn without its signal handlers: the process drains both planes in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _open_plane(app: Any) -> _Plane:
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=FINISH_SECONDS,
+    )
+    return _Plane(config)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket that refuses connections until a plane listens on it. OSError when the port is in use."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def open_role(settings: Settings, shared: Shared) -> Server[Any]:
+    """Open the role's server, waiting a while for stores that are not there yet."""
+    module = importlib.import_module(ROLE_MODULES[settings.role])
+    deadline = time.monotonic() + STORE_WAIT_SECONDS
+    while True:
+        try:
+            server: Server[Any] = await module.open_server(settings, shared)
+        except StoreUnavailableError as error:
+            if time.monotonic() >= deadline:
+                raise
+            log.warning("waiting for a store", extra={"reason": error.detail})
+            await asyncio.sleep(STORE_RETRY_SECONDS)
+        else:
+            return server
+
+
+class Process:
+    """One server: both planes, from their sockets to the drain."""
+
+    def __init__(self, shared: Shared, server: Server[Any], access: AccessLog) -> None:
+        settings = shared.settings
+        self._shared = shared
+        self._server = server
+        self._access = access
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        public = build_app(
+            [
+                Mount(server.prefix, server.public, server.context),
+                Mount("", server.unprefixed, server.context),
+            ],
+            verifier=shared.verifier,
+            revocation=shared.generations,
+            title=f"Moorage {settings.role}",
+        )
+        self.probes = Probes(shared, server, public)
+        internal = build_app(
+            [
+                Mount("", server.internal, server.context),
+                Mount("", build_probe_routes(settings.role), self.probes),
+            ],
+            verifier=shared.verifier,
+            title=f"Moorage {settings.role} internal",
+        )
+        self._public = _open_plane(Observed(public, shared.metrics, access))
+        self._internal = _open_plane(Observed(internal, shared.metrics, access, quiet=PROBE_ROUTES))
+
+    def stop(self) -> None:
+        """Begin to drain; a second call skips the wait."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self.probes.draining = True
+        self._stop.set()
+
+    async def run(self, public: socket.socket, internal: socket.socket) -> None:
+        """Serve on the two sockets until `stop`, then drain and close everything. Raises what broke a plane."""
+        background = [
+            asyncio.create_task(self.probes.heartbeat.beat()),
+            asyncio.create_task(_follow(self._shared.live_files)),
+        ]
+        planes = [
+            asyncio.create_task(self._internal.serve([internal])),
+            asyncio.create_task(self._public.serve([public])),
+        ]
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([stopped, *planes, *background], return_when=asyncio.FIRST_COMPLETED)
+            if not stopped.done():
+                log.error("a part of the server ended by itself")
+            else:
+                log.info("draining", extra={"seconds": self._shared.settings.drain_seconds})
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._shared.settings.drain_seconds):
+                        await self._hurry.wait()
+            self._public.should_exit = True
+            await asyncio.wait([planes[1]])
+            self._internal.should_exit = True
+            await asyncio.wait([planes[0]])
+        finally:
+            for task in (*background, stopped):
+                task.cancel()
+            await asyncio.gather(*background, stopped, return_exceptions=True)
+            await self._server.close()
+            self._shared.peers.close()
+            await asyncio.sleep(BREATH_SECONDS)
+            self._access.flush()
+        for plane in planes:
+            plane.result()
+        if not self.probes.draining:
+            raise RuntimeError("A part of the server ended by itself.")
+
+
+async def _follow(files: list[LiveFile[Any]]) -> None:
+    """Poll for ever. A poll is a `stat` of a small local file: not worth a thread."""
+    while True:
+        await asyncio.sleep(FILE_POLL_SECONDS)
+        for live in files:
+            live.refresh()
+
+
+async def serve(settings: Settings) -> None:
+    shared = open_shared(settings)
+    listen = settings.listen
+    with bind(listen.host, listen.public) as public, bind(listen.host, listen.internal) as internal:
+        server = await open_role(settings, shared)
+        process = Process(shared, server, AccessLog(sys.stderr.buffer))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, process.stop)
+        # What is loaded now stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        log.info(
+            "serving",
+            extra={
+                "role": settings.role,
+                "public": public.getsockname()[1],
+                "internal": internal.getsockname()[1],
+            },
+        )
+        await process.run(public, internal)
+    log.info("stopped")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="moorage-nodes", description="Run one Moorage server.")
+    parser.add_argument("role", choices=get_args(Role))
+    parser.add_argument("--settings", required=True, type=Path, metavar="FILE")
+    arguments = parser.parse_args(argv)
+    configure_logging("info")
+    try:
+        settings = load_settings(arguments.settings)
+        if settings.role != arguments.role:
+            parser.error(f"{arguments.settings} is for the role {settings.role}, not {arguments.role}")
+        configure_logging(settings.log_level)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except (MoorageError, OSError) as error:
+        detail = error.detail if isinstance(error, MoorageError) else str(error)
+        log.error("cannot serve", extra={"reason": detail})  # noqa: TRY400 the reason says it all
+        return 1 if isinstance(error, StoreUnavailableError) else 2
+    except Exception:
+        log.exception("failed")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

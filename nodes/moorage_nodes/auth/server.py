@@ -1,0 +1,80 @@
+"""The auth server: users, logins, tokens. State is in the realm's auth etcd alone."""
+
+from pathlib import Path
+from typing import Any
+
+from moorage.core.errors import InvalidFieldError
+from moorage_nodes.auth.login import Login
+from moorage_nodes.auth.passwords import Passwords
+from moorage_nodes.auth.placement import plan_placement
+from moorage_nodes.auth.routes import AuthContext, internal, public
+from moorage_nodes.auth.throttle import Throttle
+from moorage_nodes.auth.users import UserDirectory, open_realm
+from moorage_nodes.livefile import LiveFile
+from moorage_nodes.server import Server, Shared
+from moorage_nodes.settings import Settings
+from moorage_nodes.stores.contracts import MetadataStore
+from moorage_nodes.stores.opening import open_etcd
+from moorage_nodes.tokens import parse_admin_token
+
+
+async def open_server(settings: Settings, shared: Shared) -> Server[AuthContext]:
+    """InvalidFieldError when the settings lack `etcd` or `auth`, or the admin token file is bad;
+    StoreUnavailableError when etcd cannot be reached.
+    """
+    if settings.etcd is None or settings.auth is None:
+        raise InvalidFieldError("An auth server needs `etcd` and `auth` in its settings.", field="settings")
+    store = open_etcd(settings.etcd, shared.metrics.store("etcd"))
+    try:
+        return await open_on(store, settings, shared)
+    except BaseException:
+        await store.close()
+        raise
+
+
+async def open_on(store: MetadataStore, settings: Settings, shared: Shared) -> Server[AuthContext]:
+    """The server over a store that is open; it closes the store."""
+    auth = settings.auth
+    if auth is None:
+        raise InvalidFieldError("An auth server needs `auth` in its settings.", field="settings")
+    admin = LiveFile(Path(auth.admin_token_file), parse_admin_token)
+    shared.verifier.replace_admin_digest(admin.value)
+    admin.subscribe(shared.verifier.replace_admin_digest)
+    shared.follow(admin)
+    realm_id = await open_realm(store)
+    passwords = Passwords()
+    users = UserDirectory(
+        store,
+        passwords,
+        place=lambda: plan_placement(auth.clusters, shared.rng),
+        clock=shared.clock,
+    )
+    throttle = Throttle(store, limit=auth.throttle_failures, window=auth.throttle_window, clock=shared.clock)
+    login = Login(
+        store,
+        users,
+        passwords,
+        throttle,
+        signer=shared.signer,
+        verifier=shared.verifier,
+        token_ttl=auth.token_ttl,
+        refresh_ttl=auth.refresh_ttl,
+        clock=shared.clock,
+    )
+
+    async def status() -> dict[str, Any]:
+        return {"realm_id": realm_id}
+
+    async def close() -> None:
+        passwords.close()
+        await store.close()
+
+    return Server(
+        context=AuthContext(shared, auth, users, login, realm_id),
+        prefix="",
+        public=public,
+        internal=internal,
+        checks={"etcd": store.check},
+        status=status,
+        close=close,
+    )

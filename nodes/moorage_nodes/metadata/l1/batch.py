@@ -1,0 +1,61 @@
+"""Carrying out commits: one file, or up to a thousand of one upload (PROTOCOL.md, Update).
+
+A batch is a row of plans, each of as many files as one transaction should hold. Between two of them the process may
+die: what is committed is committed, once; the same call again finds it done and goes on with the rest.
+"""
+
+from collections.abc import Sequence
+
+from moorage.core.errors import MoorageError, StoreUnavailableError
+from moorage_nodes.metadata.l1.commit import plan_commit, plan_commits
+from moorage_nodes.metadata.l1.context import L1, Caller, change
+from moorage_nodes.metadata.l1.file_commit import FileCommit, Prepared
+from moorage_nodes.metadata.l1.preparation import prepare_commit
+from moorage_nodes.metadata.l1.repeats import Repeat
+from moorage_nodes.metadata.l1.targets import NotPreparedError
+
+MAX_PREPARATIONS = 8
+
+
+async def commit_file(
+    server: L1, caller: Caller, upload_id: str, commit: FileCommit, repeat: Repeat | None = None
+) -> int:
+    """The file's new version. Refusals as `commit.plan_commit`; `StoreUnavailableError`. Exactly once: the same
+    commit again answers the same.
+    """
+    prepared: Prepared | None = None
+    for _ in range(MAX_PREPARATIONS):
+        try:
+            return await change(server, caller, plan_commit(upload_id, commit, prepared), repeat, int)
+        except NotPreparedError:
+            prepared = await prepare_commit(server, caller.namespace, upload_id, commit)
+    raise StoreUnavailableError("Chunks are being collected at the same time; try again.")
+
+
+async def commit_files(
+    server: L1, caller: Caller, upload_id: str, commits: Sequence[FileCommit], request: str = ""
+) -> list[int | MoorageError]:
+    """Each file's new version, or why there is none, in the order of `commits`. `request`: the idempotency key.
+
+    `StoreUnavailableError`: some may be committed; the same call again answers for all.
+    """
+    results: list[int | MoorageError] = []
+    while len(results) < len(commits):
+        left = commits[len(results) :]
+        plan = plan_commits(upload_id, left, look_ahead=not results)
+        outcomes = await server.namespaces.change(caller.namespace, plan, request=request)
+        for commit, outcome in zip(left, outcomes, strict=False):
+            if isinstance(outcome, NotPreparedError):
+                results.append(await _commit_alone(server, caller, upload_id, commit))
+            else:
+                results.append(outcome)
+    return results
+
+
+async def _commit_alone(server: L1, caller: Caller, upload_id: str, commit: FileCommit) -> int | MoorageError:
+    try:
+        return await commit_file(server, caller, upload_id, commit)
+    except StoreUnavailableError:
+        raise
+    except MoorageError as refusal:
+        return refusal

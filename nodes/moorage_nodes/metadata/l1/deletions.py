@@ -1,0 +1,98 @@
+"""Deletions on their way from the mark to the trash (PROTOCOL.md, Deletion 2 to 7), in every L1 server.
+
+A deletion is kicked by the request that began it, and found again by a scan of the cluster's work (`w/`) when a
+server died on the way. Every step is idempotent and reads anew where things stand, so a server may stop after any of
+them and two servers may do the same one: that costs work and harms nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from moorage.core.errors import MoorageError
+from moorage_nodes.metadata import keys
+from moorage_nodes.metadata.l1.deletion import plan_finalize, plan_observe, plan_walk
+from moorage_nodes.metadata.l1.let_go import scan_chunks
+from moorage_nodes.metadata.namespace import Namespaces
+from moorage_nodes.stores.contracts import MetadataStore
+
+log = logging.getLogger("moorage.deletions")
+SCAN_SECONDS = 10.0
+AT_ONCE = 4  # deletions that a process works on
+MAX_KICKED = 1000  # that wait in a process; the scan finds the others
+
+Mark = Callable[[str, list[str]], Awaitable[object]]
+"""Marks chunks of a namespace, given by hash, as let go. Raises a MoorageError when that is to be tried again."""
+
+
+class Deletions:
+    """One instance per process. Call `run` in a task of its own."""
+
+    def __init__(self, store: MetadataStore, namespaces: Namespaces, mark: Mark) -> None:
+        self._store = store
+        self._namespaces = namespaces
+        self._mark = mark
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._seen: set[tuple[str, str]] = set()
+
+    def kick(self, namespace: str, notification_id: str) -> None:
+        """Work on a deletion now, in the background. Failures are logged, and left to a later scan."""
+        name = namespace, notification_id
+        if name in self._tasks or len(self._tasks) >= MAX_KICKED:
+            return
+        task = asyncio.create_task(self._attempt(namespace, notification_id))
+        self._tasks[name] = task
+        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+
+    async def run(self) -> None:
+        """Scan for ever."""
+        while True:
+            try:
+                await self.scan()
+            except MoorageError as error:
+                log.warning("cannot look for deletions under way", extra={"reason": error.detail})
+            await asyncio.sleep(SCAN_SECONDS)
+
+    async def scan(self) -> None:
+        """Kick the deletions that the last scan saw too: younger ones are in the hands of whoever began them."""
+        found: set[tuple[str, str]] = set()
+        async for part in self._store.scan(*keys.work_range(), keys_only=True):
+            found.update(keys.parse_work(kv.key) for kv in part)
+        for name in found & self._seen:
+            self.kick(*name)
+        self._seen = found
+
+    async def advance(self, namespace: str, notification_id: str) -> None:
+        """Take a deletion through all its steps. Nobody is to be told as long as there are no notifiers.
+
+        Raises what a step could not do; the same call again goes on from there.
+        """
+        deletion = await self._namespaces.read(namespace, plan_observe(notification_id))
+        if deletion is None:
+            return
+        if deletion.walk:
+            while await self._namespaces.change(namespace, plan_walk(notification_id)):
+                pass
+        async for hashes in scan_chunks(self._store, namespace, deletion):
+            await self._mark(namespace, hashes)
+        await self._namespaces.change(namespace, plan_finalize(notification_id))
+
+    async def close(self) -> None:
+        """Stop; what is under way is taken up by the next scan of any server."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _attempt(self, namespace: str, notification_id: str) -> None:
+        async with self._places:
+            try:
+                await self.advance(namespace, notification_id)
+            except MoorageError as error:
+                log.warning(
+                    "a deletion waits",
+                    extra={"notification_id": notification_id, "reason": error.detail},
+                )
+            except Exception:
+                log.exception("a deletion failed", extra={"notification_id": notification_id})

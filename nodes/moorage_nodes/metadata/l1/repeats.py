@@ -1,0 +1,69 @@
+"""`Idempotency-Key`: a request that comes again under its key answers exactly as it did first (PROTOCOL.md).
+
+Without a key the plans recognise a repeat by what stands already; with one, the result is kept beside the change,
+in the same transaction, so it is exact whatever happened since. A refused request changed nothing and keeps nothing:
+under the same key it is judged anew.
+"""
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from moorage.core.errors import IdempotencyKeyReusedError, InvalidFieldError
+from moorage_nodes.metadata import keys
+from moorage_nodes.metadata.namespace import Plan
+from moorage_nodes.metadata.records import Remembered
+from moorage_nodes.metadata.view import View
+
+T = TypeVar("T")
+HEADER = "idempotency-key"
+_SANE = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """`key` is of one size whatever the client sent; `arguments` is a digest of operation and arguments."""
+
+    key: str
+    arguments: bytes
+
+
+def parse_repeat(header: str | None, operation: str, *arguments: object) -> Repeat | None:
+    """None without the header. `arguments`: strings and request structs, all that decides what is done."""
+    if header is None:
+        return None
+    if not _SANE.fullmatch(header):
+        raise InvalidFieldError(
+            "`Idempotency-Key` must be 1 to 255 visible ASCII characters.", field="Idempotency-Key"
+        )
+    key = base64.urlsafe_b64encode(hashlib.sha256(header.encode()).digest()[:18]).decode()
+    return Repeat(key, hashlib.sha256(msgspec.msgpack.encode((operation, *arguments))).digest())
+
+
+def plan_once(plan: Plan[T], repeat: Repeat | None, kind: type[T]) -> Plan[T]:
+    """`plan`, or what it returned when it first ran under this key; 422 when that was with other arguments.
+
+    `kind` is the plan's result type, which msgpack must carry there and back.
+    """
+    if repeat is None:
+        return plan
+
+    def once(view: View) -> T:
+        key = keys.idempotency(view.namespace, repeat.key)
+        known = view.record(Remembered, key)
+        if known is not None:
+            if known.arguments != repeat.arguments:
+                raise IdempotencyKeyReusedError(
+                    "This `Idempotency-Key` was used with other arguments; every request needs a key of its own.",
+                    field="Idempotency-Key",
+                )
+            return msgspec.msgpack.decode(known.result, type=kind)
+        result = plan(view)
+        view.put(key, Remembered(1, view.now, repeat.arguments, msgspec.msgpack.encode(result)))
+        return result
+
+    return once

@@ -1,0 +1,290 @@
+"""Beginning uploads (PROTOCOL.md, Update): the version check, what is to be sent, and the upload's record.
+
+An `/update` moves no head: it reads the namespace linearizably and puts one `u/` key that did not exist. The plan in
+that record is what pins its chunks. An upload's id begins with a tag of the files that it is for, so an unused one of
+the same files is found, and replaced, without a look at any other open upload.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from moorage.core.errors import (
+    InvalidFieldError,
+    MoorageError,
+    NotFoundError,
+    StoreUnavailableError,
+)
+from moorage.core.ids import format_hash, root_id
+from moorage_nodes.metadata import keys, records
+from moorage_nodes.metadata.bulk_reads import read_keys
+from moorage_nodes.metadata.l1 import tree
+from moorage_nodes.metadata.l1.context import L1
+from moorage_nodes.metadata.l1.entries import format_id
+from moorage_nodes.metadata.l1.segments import read_segments, write_segments
+from moorage_nodes.metadata.l1.targets import observe_base, observe_manifest
+from moorage_nodes.metadata.l1.upload_ids import build_tag, build_upload_id
+from moorage_nodes.metadata.names import observe_meanings, read_names
+from moorage_nodes.metadata.namespace import Plan
+from moorage_nodes.metadata.records import (
+    CHUNK_LIVE,
+    CHUNK_SOFT_DELETED,
+    INLINE_ENTRIES,
+    Chunk,
+    Entry,
+    Manifest,
+    Upload,
+    UploadFile,
+)
+from moorage_nodes.metadata.view import NotLoaded, RangeKey, View
+from moorage_nodes.stores.contracts import Compare, Delete, KeyValue, Op, Put, absent, prefix_end, unchanged
+
+# Of plans in one upload's record. With the longest ids and names of 1,000 files a record stays below 850 kB, which
+# leaves room for the commit of any one file in the transaction that rewrites it.
+MAX_RECORD_BYTES = 256 * 1024
+MAX_REPLACED = 8  # unused uploads of the same files that one /update ends
+MAX_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FileUpdate:
+    """What is asked for one file. `planned`: the manifest to be; None: the short form. `parent`, `name`: where a
+    new file goes, by default into the root under its id.
+    """
+
+    file_id: str
+    base: int
+    planned: Sequence[Entry] | None = None
+    parent: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An upload that is open. `required`: per file the ids of the chunks that it wants, or why it is not of it."""
+
+    upload_id: str | None
+    required: Sequence[list[str] | MoorageError]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A file that may be updated. `manifest`: its current one, in the short form; `names`: what its names mean."""
+
+    file: UploadFile
+    manifest: Manifest | None
+    names: Mapping[str, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checks:
+    files: Sequence[_Checked | MoorageError]
+    unused: Sequence[KeyValue]
+
+
+async def begin_upload(
+    server: L1, namespace: str, updates: Sequence[FileUpdate], *, several_files: bool
+) -> Begun:
+    """Begin one upload of those files that may be updated. When none may, there is no upload.
+
+    Refusals, per file: 409 `conflict`, 404, 422 for a size that is not the chunk's, and what the tree refuses.
+    Raises `StoreUnavailableError`. A retry begins a new upload that takes the place of the unused one.
+    """
+    tag = build_tag((update.file_id for update in updates), several_files=several_files)
+    digests = {digest for update in updates for _, digest, _ in update.planned or ()}
+    checks, held = await asyncio.gather(
+        server.namespaces.read(namespace, _plan_checks(updates, tag)), _read_held(server, namespace, digests)
+    )
+    required: list[list[str] | MoorageError] = []
+    files: list[UploadFile] = []
+    for update, checked in zip(updates, checks.files, strict=True):
+        if isinstance(checked, MoorageError):
+            required.append(checked)
+        elif update.planned is None:
+            files.append(checked.file)
+            required.append(await _list_current(server, namespace, checked))
+        else:
+            try:
+                required.append(_list_missing(update.planned, held))
+            except InvalidFieldError as refusal:
+                required.append(refusal)
+            else:
+                files.append(checked.file)
+    if not files:
+        return Begun(None, required)
+    upload_id = build_upload_id(tag, server.rng, short_form=not any(file.planned for file in files))
+    files = await _place_plans(server, namespace, upload_id, files)
+    await _put_upload(server, namespace, upload_id, files, checks.unused)
+    return Begun(upload_id, required)
+
+
+# --- may these files be updated? ------------------------------------------------------------------------------
+
+
+def _plan_checks(updates: Sequence[FileUpdate], tag: str) -> Plan[_Checks]:
+    prefix_ids = [update.file_id for update in updates]
+
+    def plan(view: View) -> _Checks:
+        prefix = keys.upload(view.namespace, tag)
+        open_range = RangeKey(prefix, prefix_end(prefix), limit=MAX_REPLACED)
+        view.need_together(
+            governed=[keys.node(view.namespace, file_id) for file_id in prefix_ids],
+            fresh_ranges=(open_range,),
+        )
+        wanted: dict[bytes | RangeKey, None] = {}
+        files: list[_Checked | MoorageError] = []
+        for update in updates:
+            try:
+                files.append(_check(view, update))
+            except NotLoaded as missing:
+                wanted.update(dict.fromkeys(missing.wanted))
+            except MoorageError as refusal:
+                files.append(refusal)
+        ranges = [(kv, _first_stored(view, kv)) for kv in view.fresh_range(open_range)]
+        wanted.update(dict.fromkeys(key for _, key in ranges if key not in view.fresh_ranges))
+        if wanted:
+            raise NotLoaded(wanted)
+        return _Checks(files, [kv for kv, key in ranges if not view.fresh_range(key)])
+
+    return plan
+
+
+def _first_stored(view: View, upload: KeyValue) -> RangeKey:
+    return RangeKey(*keys.stored_range(view.namespace, keys.parse_upload_id(upload.key)), limit=1)
+
+
+def _check(view: View, update: FileUpdate) -> _Checked:
+    """The file as the upload's record will hold it, and in the short form what its current list is."""
+    file_id, base = update.file_id, update.base
+    is_planned, entries = update.planned is not None, list(update.planned or ())
+    if tree.observe_node(view, file_id) is None:
+        if base:
+            raise NotFoundError(f"There is no {file_id!r}.")
+        parent, name = update.parent or root_id(view.namespace), update.name or file_id
+        tree.refuse_unplaceable(view, file_id, parent, name)
+        return _Checked(UploadFile(file_id, base, parent, name, is_planned, entries=entries), None, {})
+    observe_base(view, file_id, base)
+    file = UploadFile(file_id, base, planned=is_planned, entries=entries)
+    if is_planned:
+        return _Checked(file, None, {})
+    manifest = observe_manifest(view, file_id, base)
+    if manifest is None or manifest.segments:
+        return _Checked(file, manifest, {})
+    return _Checked(file, manifest, observe_meanings(view, _names(manifest.entries)))
+
+
+def _names(entries: Sequence[Entry]) -> list[str]:
+    return list(dict.fromkeys(name for name, _, _ in entries if name is not None))
+
+
+# --- what is to be sent? --------------------------------------------------------------------------------------
+
+
+async def _read_held(server: L1, namespace: str, digests: set[bytes]) -> dict[bytes, int]:
+    """The sizes of those chunks that the namespace holds for good. One that the collector has condemned is asked
+    for again: it may be gone before it is pinned.
+    """
+    wanted = {keys.chunk(namespace, digest): digest for digest in digests}
+    held: dict[bytes, int] = {}
+    for key, kv in (await read_keys(server.store, list(wanted))).items():
+        chunk = records.decode(Chunk, kv.value)
+        if chunk.state in {CHUNK_LIVE, CHUNK_SOFT_DELETED}:
+            held[wanted[key]] = chunk.size
+    return held
+
+
+def _list_missing(planned: Sequence[Entry], held: Mapping[bytes, int]) -> list[str]:
+    """Each missing chunk once, under the id that it has first in the list."""
+    missing: dict[bytes, str] = {}
+    for place, entry in enumerate(planned):
+        _, digest, size = entry
+        known = held.get(digest)
+        if known is None:
+            missing.setdefault(digest, format_id(entry))
+        elif known != size:
+            raise InvalidFieldError(
+                f"The chunk {format_hash(digest)} has {known} bytes, not {size}.",
+                field=f"chunks[{place}].size",
+            )
+    return list(missing.values())
+
+
+async def _list_current(server: L1, namespace: str, checked: _Checked) -> list[str]:
+    """The current list as L2 tells it: where a name has moved on, the hash."""
+    manifest = checked.manifest
+    if manifest is None:
+        return []
+    entries: Sequence[Entry] = manifest.entries
+    names: Mapping[str, bytes | None] = checked.names
+    if manifest.segments:
+        entries = await read_segments(server.store, namespace, manifest.segments, manifest.count)
+        names = await read_names(server.store, namespace, _names(entries))
+    return [
+        format_hash(digest) if name is None or names.get(name) != digest else name
+        for name, digest, _ in entries
+    ]
+
+
+# --- the record ------------------------------------------------------------------------------------------------
+
+
+async def _place_plans(
+    server: L1, namespace: str, upload_id: str, files: Sequence[UploadFile]
+) -> list[UploadFile]:
+    """The files with their plans where they fit: in the record, else in segments that are written here."""
+    placed, lists = plan_places(upload_id, files)
+    await write_segments(server.store, namespace, lists, server.incarnation.encode())
+    return placed
+
+
+def plan_places(
+    upload_id: str, files: Sequence[UploadFile]
+) -> tuple[list[UploadFile], dict[str, Sequence[Entry]]]:
+    """The files as the record will hold them, and the plans that go to segments, by their bases: long ones, and
+    the longest of many until the rest is at most `MAX_RECORD_BYTES`.
+    """
+    weights = [sum(44 + len(name or "") for name, _, _ in file.entries) for file in files]
+    left = sum(weights)
+    placed = list(files)
+    lists: dict[str, Sequence[Entry]] = {}
+    for place in sorted(range(len(files)), key=lambda place: -weights[place]):
+        file, base = files[place], f"{upload_id}.{place}"
+        count = len(file.entries)
+        if count <= INLINE_ENTRIES and left <= MAX_RECORD_BYTES:
+            placed[place] = msgspec.structs.replace(file, count=count)
+            continue
+        placed[place] = msgspec.structs.replace(file, count=count, segments=base, entries=[])
+        lists[base] = file.entries
+        left -= weights[place]
+    return placed, lists
+
+
+async def _put_upload(
+    server: L1, namespace: str, upload_id: str, files: Sequence[UploadFile], unused: Sequence[KeyValue]
+) -> None:
+    """Put the record, and end those uploads in whose place it comes, if they are still as they were."""
+    pool = choose_write_pool(server)
+    key = keys.upload(namespace, upload_id)
+    record = records.encode(Upload(1, namespace, int(server.clock() * 1000), pool, list(files)))
+    compares: list[Compare] = [absent(key)]
+    writes: list[Op] = [Put(key, record)]
+    ended = list(unused)
+    for _ in range(MAX_ATTEMPTS):
+        done = await server.namespaces.write_aside(
+            [*compares, *(unchanged(kv.key, kv.mod_revision) for kv in ended)],
+            [*writes, *(Delete(kv.key) for kv in ended)],
+        )
+        if done:
+            return
+        ended = []  # one of them was used or ended in this moment: none is in our way
+    raise StoreUnavailableError("The upload could not be begun; try again.")
+
+
+def choose_write_pool(server: L1) -> str:
+    """The pool that new bytes should go to; StoreUnavailableError when there is none."""
+    cluster = server.routing.value.cluster(server.cluster.server_key)
+    if cluster is None or not cluster.write_pools:
+        raise StoreUnavailableError("No block pool of this cluster takes new bytes now; try again later.")
+    return cluster.write_pools[0]

@@ -1,0 +1,270 @@
+"""One namespace's state at a head, as pure plans see it.
+
+A plan is a synchronous pure function of a `View`: it reads keys, decides, writes into the view, and returns its
+result or raises a `MoorageError` to refuse. When it reads what is not loaded yet the view raises `NotLoaded`; the
+engine (namespace.py) loads that and runs the plan again from its start. So plans hold all the rules and no I/O.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from msgspec import Struct
+
+from moorage_nodes.metadata import keys, records
+from moorage_nodes.metadata.records import Head, JournalEntry
+from moorage_nodes.stores.contracts import KeyValue
+
+R = TypeVar("R", bound=Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class RangeKey:
+    """A bounded range read: up to `limit` keys in [start, end), 0 for all."""
+
+    start: bytes
+    end: bytes
+    limit: int = 0
+    by_create_revision: bool = False
+
+
+class NotLoaded(Exception):  # noqa: N818 - a signal to the engine, not an error
+    """The plan needs these; the engine loads them and runs the plan again."""
+
+    def __init__(self, wanted: Iterable[bytes | RangeKey]) -> None:
+        super().__init__("not loaded")
+        self.wanted = tuple(wanted)
+
+
+@dataclass(slots=True)
+class State:
+    """What is known of a namespace at one head. Valid in every process while the head's revision stands.
+
+    `governed` holds keys that only change with the head (None: known absent), `untold` those of them whose changes
+    the journal does not tell; `present` holds records whose presence the head protects (chunks, segments): an
+    absence of those is never kept.
+    """
+
+    head: Head
+    head_revision: int
+    governed: dict[bytes, bytes | None] = field(default_factory=dict)
+    untold: set[bytes] = field(default_factory=set)
+    present: dict[bytes, bytes] = field(default_factory=dict)
+    ranges: dict[RangeKey, tuple[KeyValue, ...]] = field(default_factory=dict)
+    memo: dict[object, object] = field(default_factory=dict)
+    contested: bool = False  # another process moved the head last: it may do so again
+    superseded: bool = False  # a later state shares `governed` with this one
+
+    def entries(self) -> int:
+        return len(self.governed) + len(self.present) + sum(len(kvs) for kvs in self.ranges.values())
+
+
+@dataclass(slots=True)
+class _Layer:
+    """The writes of one plan, so that a refused plan leaves nothing behind."""
+
+    writes: dict[bytes, bytes | None] = field(default_factory=dict)
+    range_deletes: list[tuple[bytes, bytes]] = field(default_factory=list)
+    compares: dict[bytes, int] = field(default_factory=dict)
+    told: set[bytes] = field(default_factory=set)
+    sequence: int = 0
+
+
+def told_keys(namespace: str, entry: JournalEntry) -> tuple[bytes, ...]:
+    """The keys of nodes, children and manifests that the change of this entry may have written."""
+    told = (
+        keys.node(namespace, entry.id),
+        keys.child(namespace, entry.parent, entry.name),
+        keys.manifest(namespace, entry.id, entry.version),
+    )
+    if entry.from_parent:
+        return *told, keys.child(namespace, entry.from_parent, entry.from_name)
+    return told
+
+
+class View:
+    """`State` plus what this attempt has read freshly and what its plans have written so far.
+
+    `namespace` whose; `now` in Unix milliseconds; `request` the idempotency key of the plan that runs.
+    """
+
+    def __init__(self, namespace: str, state: State, *, now: int) -> None:
+        self.namespace = namespace
+        self.kind_at = keys.kind_at(namespace)
+        self.state = state
+        self.now = now
+        self.request = ""
+        self.fresh_values: dict[bytes, KeyValue | None] = {}
+        self.fresh_ranges: dict[RangeKey, tuple[KeyValue, ...]] = {}
+        self.writes: dict[bytes, bytes | None] = {}
+        self.range_deletes: list[tuple[bytes, bytes]] = []
+        self.compares: dict[bytes, int] = {}
+        self.sequence = state.head.sequence
+        self._layer: _Layer | None = None
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> bytes | None:
+        """A key that the head governs; sees the writes of this attempt."""
+        if self._layer is not None and key in self._layer.writes:
+            return self._layer.writes[key]
+        if key in self.writes:
+            return self.writes[key]
+        try:
+            return self.state.governed[key]
+        except KeyError:
+            raise NotLoaded((key,)) from None
+
+    def need(self, wanted: Iterable[bytes]) -> None:
+        """Say at once which governed keys will be read, so that they are loaded in one round trip."""
+        missing = [key for key in wanted if key not in self.state.governed and not self._written(key)]
+        if missing:
+            raise NotLoaded(missing)
+
+    def need_together(
+        self,
+        *,
+        governed: Iterable[bytes] = (),
+        fresh: Iterable[bytes] = (),
+        present: Iterable[bytes] = (),
+        fresh_ranges: Iterable[RangeKey] = (),
+    ) -> None:
+        """As `need`, `need_fresh`, `present` and `fresh_range`, all in one round trip."""
+        known = self.state.governed
+        missing: list[bytes | RangeKey] = [
+            key for key in governed if key not in known and not self._written(key)
+        ]
+        missing.extend(key for key in fresh if key not in self.fresh_values)
+        missing.extend(
+            key
+            for key in present
+            if key not in self.state.present and key not in self.fresh_values and not self._written(key)
+        )
+        missing.extend(key for key in fresh_ranges if key not in self.fresh_ranges)
+        if missing:
+            raise NotLoaded(missing)
+
+    def record(self, kind: type[R], key: bytes) -> R | None:
+        data = self.get(key)
+        return None if data is None else records.decode(kind, data)
+
+    def range(self, key: RangeKey) -> tuple[KeyValue, ...]:
+        """A range of governed keys **as of the head**: writes of this attempt are not in it."""
+        try:
+            return self.state.ranges[key]
+        except KeyError:
+            raise NotLoaded((key,)) from None
+
+    def fresh(self, key: bytes) -> KeyValue | None:
+        """A key that the head does not govern (uploads): read in this attempt."""
+        try:
+            return self.fresh_values[key]
+        except KeyError:
+            raise NotLoaded((key,)) from None
+
+    def need_fresh(self, wanted: Iterable[bytes]) -> None:
+        missing = [key for key in wanted if key not in self.fresh_values]
+        if missing:
+            raise NotLoaded(missing)
+
+    def fresh_range(self, key: RangeKey) -> tuple[KeyValue, ...]:
+        try:
+            return self.fresh_ranges[key]
+        except KeyError:
+            raise NotLoaded((key,)) from None
+
+    def present(self, wanted: Sequence[bytes]) -> list[bytes | None]:
+        """Records that are added without the head (chunks, segments): seen ones are kept while the head
+        stands, absences are read anew in each attempt.
+        """
+        found: list[bytes | None] = []
+        missing = []
+        for key in wanted:
+            data = self.get(key) if self.touched(key) else self.state.present.get(key)
+            if data is None:
+                if key not in self.fresh_values:
+                    missing.append(key)
+                    continue
+                kv = self.fresh_values[key]
+                data = None if kv is None else kv.value
+            found.append(data)
+        if missing:
+            raise NotLoaded(missing)
+        return found
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    def begin(self, request: str = "") -> None:
+        """Start one plan: what it writes joins the attempt with `merge`, or vanishes with the next `begin`."""
+        self._layer = _Layer(sequence=self.sequence)
+        self.request = request
+
+    def cost(self) -> tuple[int, int]:
+        """Puts and bytes of the plan that has just run."""
+        writes = self._writing().writes
+        return len(writes), sum(len(key) + len(data or b"") for key, data in writes.items())
+
+    def compare_count(self) -> int:
+        """Keys that the transaction would compare, with the plan that has just run."""
+        return len(self.compares) + len(self._writing().compares)
+
+    def check_told(self) -> None:
+        """The plan that has just run must have told all it did: other processes trust the journal to say what of
+        their knowledge has become old. RuntimeError: the plan is wrong.
+        """
+        layer = self._writing()
+        at = self.kind_at
+        for key in layer.writes:
+            if key[at] in keys.TOLD and key not in layer.told:
+                raise RuntimeError(f"{key!r} was changed without a journal entry that tells")
+
+    def merge(self) -> None:
+        layer = self._writing()
+        self.writes.update(layer.writes)
+        self.range_deletes.extend(layer.range_deletes)
+        self.compares.update(layer.compares)
+        self.sequence = layer.sequence
+        self._layer = None
+
+    def reset(self) -> None:
+        """Forget all writes: the plans run again from the state."""
+        self.writes, self.range_deletes, self.compares = {}, [], {}
+        self.sequence = self.state.head.sequence
+        self._layer = None
+
+    def put(self, key: bytes, record: Struct) -> None:
+        self._writing().writes[key] = records.encode(record)
+
+    def delete(self, key: bytes) -> None:
+        self._writing().writes[key] = None
+
+    def delete_range(self, start: bytes, end: bytes) -> None:
+        """Only for ranges that no plan puts into (what an upload stored)."""
+        self._writing().range_deletes.append((start, end))
+
+    def require(self, kv: KeyValue) -> None:
+        """The transaction fails, and the attempt is repeated, unless this fresh key is still as it was read."""
+        self._writing().compares[kv.key] = kv.mod_revision
+
+    def append(self, entry: JournalEntry) -> None:
+        """Write the next journal entry: every change of a node has exactly one."""
+        layer = self._writing()
+        layer.sequence += 1
+        layer.told.update(told_keys(self.namespace, entry))
+        layer.writes[keys.journal(self.namespace, layer.sequence)] = records.encode(entry)
+
+    def last_sequence(self) -> int:
+        """Of the newest journal entry, this attempt's included."""
+        return self._writing().sequence
+
+    def touched(self, key: bytes) -> bool:
+        """Whether a plan of this attempt wrote `key`."""
+        return self._written(key)
+
+    def _writing(self) -> _Layer:
+        if self._layer is None:
+            raise RuntimeError("a view is written only inside a plan")
+        return self._layer
+
+    def _written(self, key: bytes) -> bool:
+        return key in self.writes or (self._layer is not None and key in self._layer.writes)

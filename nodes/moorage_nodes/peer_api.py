@@ -1,0 +1,147 @@
+"""What servers say to one another on their internal ports, as types (L2, L3 and block; callers are block servers and L1).
+
+Unlike what clients send, unknown fields are ignored: servers of neighbouring versions work together. Every call
+is idempotent. Hashes are `sha256_<hex>`, sizes and offsets bytes, states the words of the protocol.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from moorage.core.ids import MAX_CHUNK_BYTES
+
+MAX_CALL_CHUNKS = 4096  # one call's chunks are one value in etcd: with the longest names about 700 kB
+MAX_LOCATE_IDS = 1024
+MANIFEST_PAGE_CHUNKS = 1024
+
+Size = Annotated[int, Meta(ge=0, le=MAX_CHUNK_BYTES)]
+Offset = Annotated[int, Meta(ge=0)]
+
+
+class Place(Struct, kw_only=True, frozen=True):
+    """Where a chunk's bytes lie: `size` bytes at `offset` of `<namespace>/<object>` in the pool's bucket.
+    An empty chunk has no object: `object` is empty.
+    """
+
+    hash: str
+    size: Size
+    pool: str
+    object: str
+    offset: Offset
+    state: str
+
+
+class RegisteredChunk(Struct, kw_only=True, frozen=True):
+    """A chunk of a register call, its bytes durable. `object` as in `Place`, under the upload's own prefix."""
+
+    chunk_id: str
+    hash: str
+    size: Size
+    object: str
+    offset: Offset
+
+
+class RegisterRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/register` (L3): what one accepted call stored, in the order of its array.
+
+    `call` names the call: the same call again changes nothing. It must never be used for other chunks.
+    """
+
+    namespace: str
+    upload: str
+    call: str
+    pool: str
+    chunks: Annotated[list[RegisteredChunk], Meta(min_length=1, max_length=MAX_CALL_CHUNKS)]
+
+
+class RegisterAnswer(Struct, kw_only=True, frozen=True):
+    registered: int
+
+
+class OpenUploadsRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/open_uploads` (L3)."""
+
+    namespace: str
+
+
+class OpenUploadsAnswer(Struct, kw_only=True, frozen=True):
+    """At most two ids: one more than a caller that names none may have."""
+
+    uploads: list[str]
+
+
+class LocateRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/locate` (L3): ids are hashes or a client's names for chunks."""
+
+    namespace: str
+    ids: Annotated[list[str], Meta(max_length=MAX_LOCATE_IDS)]
+
+
+class LocateAnswer(Struct, kw_only=True, frozen=True):
+    """One entry per id, in order; None for what the namespace does not hold."""
+
+    chunks: list[Place | None]
+
+
+class DeleteChunksRequest(Struct, kw_only=True, frozen=True):
+    """`POST /delete_chunks` (block): `soft` marks chunks as ones that a deletion let go, which moves and removes
+    nothing; `hard` is the collector's. `server_key`: the metadata cluster of the namespace.
+    """
+
+    namespace: str
+    server_key: str
+    chunk_ids: Annotated[list[str], Meta(max_length=MAX_LOCATE_IDS)]
+    deletion_mode: Literal["soft", "hard"]
+
+
+class DeleteChunksAnswer(Struct, kw_only=True, frozen=True):
+    status: str  # "chunks_marked_for_deletion"
+
+
+class MarkRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/mark` (L3): what of these ids (as in `LocateRequest`) is live becomes soft deleted."""
+
+    namespace: str
+    ids: Annotated[list[str], Meta(max_length=MAX_LOCATE_IDS)]
+
+
+class MarkAnswer(Struct, kw_only=True, frozen=True):
+    """How many were marked by this call."""
+
+    marked: int
+
+
+class ManifestRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/manifest` (L2): one page of one version of a file; the current one without `version`.
+
+    The page begins with the chunk at `index`, or with the one that holds the byte `offset`.
+    """
+
+    namespace: str
+    file_id: str
+    version: int | None = None
+    index: Offset = 0
+    offset: Offset | None = None
+
+
+class ManifestChunk(Place, kw_only=True, frozen=True):
+    """`name`: the client's name for it in this manifest, None when that is the hash."""
+
+    name: str | None
+
+
+class ManifestAnswer(Struct, kw_only=True, frozen=True):
+    """`size`, `hash`, `count` are of the whole version; `start` is the first byte of the page's first chunk and
+    `index` its place; `next_index` is None on the last page. `modified` is in Unix milliseconds.
+    """
+
+    version: int
+    size: int
+    hash: str
+    modified: int
+    name: str
+    count: int
+    index: int
+    start: int
+    chunks: list[ManifestChunk]
+    next_index: int | None

@@ -1,0 +1,115 @@
+"""The one settings file of a server (DESIGN.md, Parts): JSON, mounted, written by the operator or `moorage up`.
+
+Static settings only: a change means a new process. The live files (routing table, trust) are named by path and
+followed while running. Secrets are never in here: they are files of their own, named by path.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from moorage.core.errors import InvalidFieldError
+
+Role = Literal["auth", "l1", "l2", "l3", "block"]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[int, Meta(ge=1)]
+
+
+class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Listen(_Section, frozen=True, kw_only=True):
+    """`public` serves the routes below the server's prefix; `internal` probes, metrics and peers' calls."""
+
+    host: str
+    public: Port
+    internal: Port
+
+
+class Etcd(_Section, frozen=True, kw_only=True):
+    """`prefix` comes before every key of ours. TLS when `ca_file` is set."""
+
+    endpoints: Annotated[tuple[str, ...], Meta(min_length=1)]
+    prefix: str = "/moorage/"
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class S3(_Section, frozen=True, kw_only=True):
+    """`credentials_file` is JSON `{"access_key_id", "secret_access_key"}`, read again when it changes."""
+
+    endpoint: str
+    region: str = "us-east-1"
+    bucket: str
+    prefix: str = ""
+    credentials_file: str
+    ca_file: str | None = None
+
+
+class Cluster(_Section, frozen=True, kw_only=True):
+    """What a metadata server knows of its own cluster. Times in seconds."""
+
+    server_key: str
+    upload_idle: Seconds = 24 * 3600
+    upload_max: Seconds = 7 * 24 * 3600
+    retained_versions: Annotated[int, Meta(ge=1)] = 20
+
+
+class Placement(_Section, frozen=True, kw_only=True):
+    """A metadata cluster that new users may be placed on."""
+
+    server_key: str
+    weight: Annotated[int, Meta(ge=0)] = 1
+    accept_new_users: bool = True
+
+
+class Auth(_Section, frozen=True, kw_only=True):
+    admin_token_file: str
+    token_ttl: Seconds = 900
+    refresh_ttl: Seconds = 30 * 24 * 3600
+    clusters: Annotated[tuple[Placement, ...], Meta(min_length=1)]
+    throttle_failures: Annotated[int, Meta(ge=1)] = 10
+    throttle_window: Seconds = 300
+
+
+class Peers(_Section, frozen=True, kw_only=True):
+    """Base URLs of the internal ports of those this server calls; any replica will do. `block` is by pool."""
+
+    auth: tuple[str, ...] = ()
+    l2: dict[str, tuple[str, ...]] = {}
+    l3: dict[str, tuple[str, ...]] = {}
+    block: dict[str, tuple[str, ...]] = {}
+
+
+class Settings(_Section, frozen=True, kw_only=True):
+    """`signing_key_file`: this component's private key (PEM). `trust_file`: whose tokens it accepts for what."""
+
+    role: Role
+    name: str
+    listen: Listen
+    routing_file: str
+    trust_file: str
+    signing_key_file: str
+    drain_seconds: Annotated[float, Meta(ge=0)] = 2.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    etcd: Etcd | None = None  # auth, l1, l2, l3
+    cluster: Cluster | None = None  # l1, l2, l3
+    auth: Auth | None = None  # auth
+    pool: str | None = None  # block
+    s3: S3 | None = None  # block
+    peers: Peers = Peers()
+
+
+def parse_settings(data: bytes) -> Settings:
+    try:
+        return msgspec.json.decode(data, type=Settings)
+    except msgspec.DecodeError as error:
+        raise InvalidFieldError(f"The settings file is wrong: {error}", field="settings") from None
+
+
+def load_settings(path: Path) -> Settings:
+    return parse_settings(path.read_bytes())

@@ -1,0 +1,311 @@
+"""HTTP for all servers: routes that name whom they let in, bounded bodies, one error shape, one handler path.
+
+A route is declared with `Routes.get/post/put/delete`; `build_app` makes the FastAPI application of one plane
+(public or internal) of one server. Handlers take a `Call` and return an answer struct or a Response; bodies are
+decoded by msgspec. FastAPI knows the routes and describes them (OpenAPI); requests reach them directly, since
+its dependency solving, unused here, costs more than the rest of a request (docs/adr/0003-direct-dispatch.md).
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+from fastapi import FastAPI
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from moorage.core.errors import (
+    InvalidFieldError,
+    MalformedError,
+    MethodNotAllowedError,
+    MoorageError,
+    NotFoundError,
+    RangeError,
+    ThrottledError,
+    TooLargeError,
+    UnauthenticatedError,
+    http_status,
+)
+from moorage_nodes.dispatch import RouteTree
+from moorage_nodes.tokens import Allow, Audience, Claims, Verifier
+
+C = TypeVar("C")
+DEFAULT_BODY_LIMIT = 64 * 1024
+USER_AUDIENCES = frozenset({Audience.ACCESS, Audience.UPLOAD, Audience.DOWNLOAD})
+
+
+@dataclass(slots=True)
+class Call(Generic[C]):
+    """One request: the server's context, who asks, and the decoded body (None when the route takes none)."""
+
+    server: C
+    request: Request
+    claims: Claims
+    body: Any = None
+
+    def path(self, name: str) -> str:
+        value: str = self.request.path_params[name]
+        return value
+
+    def query(self, name: str) -> str | None:
+        return self.request.query_params.get(name)
+
+    def query_int(self, name: str, *, low: int, high: int) -> int | None:
+        """A query parameter as an integer within [low, high]; None when absent."""
+        text = self.query(name)
+        if text is None:
+            return None
+        if not re.fullmatch(r"[0-9]{1,16}", text) or not low <= int(text) <= high:
+            raise InvalidFieldError(f"`{name}` must be an integer from {low} to {high}.", field=name)
+        return int(text)
+
+
+Handler = Callable[[Call[C]], Awaitable["Struct | Response"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(Generic[C]):
+    method: str
+    path: str
+    handler: Handler[C]
+    allow: Allow
+    body: type | None
+    body_optional: bool
+    answer: type | None
+    limit: int
+    raw: bool
+
+
+@dataclass
+class Routes(Generic[C]):
+    """The routes of one plane. `allow` has no default: a route that does not say whom it lets in cannot exist.
+
+    `body`: the type that the JSON body is decoded into; `limit`: its largest size in bytes, checked before
+    decoding; `raw=True`: the handler reads the body itself (streams), and `body`, if any, only describes it.
+    """
+
+    endpoints: list[Endpoint[C]] = field(default_factory=list)
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        allow: Allow,
+        body: type | None = None,
+        body_optional: bool = False,
+        answer: type | None = None,
+        limit: int = DEFAULT_BODY_LIMIT,
+        raw: bool = False,
+    ) -> Callable[[Handler[C]], Handler[C]]:
+        def register(handler: Handler[C]) -> Handler[C]:
+            self.endpoints.append(
+                Endpoint(method, path, handler, allow, body, body_optional, answer, limit, raw)
+            )
+            return handler
+
+        return register
+
+    def get(
+        self, path: str, *, allow: Allow, answer: type | None = None
+    ) -> Callable[[Handler[C]], Handler[C]]:
+        return self.add("GET", path, allow=allow, answer=answer)
+
+    def post(self, path: str, **options: Any) -> Callable[[Handler[C]], Handler[C]]:
+        return self.add("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> Callable[[Handler[C]], Handler[C]]:
+        return self.add("PUT", path, **options)
+
+    def delete(self, path: str, **options: Any) -> Callable[[Handler[C]], Handler[C]]:
+        return self.add("DELETE", path, **options)
+
+    def __iter__(self) -> Iterator[Endpoint[C]]:
+        return iter(self.endpoints)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; `TooLargeError` as soon as it is known to exceed `limit`, before it is in memory."""
+    declared = request.headers.get("content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise TooLargeError(f"The body is {declared} bytes; at most {limit} are accepted here.", limit=limit)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise TooLargeError(
+                f"The body exceeds {limit} bytes, the most that is accepted here.", limit=limit
+            )
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def decode_body(data: bytes | bytearray, kind: type) -> Any:
+    """JSON into `kind`: 400 when it is not JSON, 422 with the field's path when it is the wrong JSON."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `")
+        raise InvalidFieldError(f"{message}.", field=path.removesuffix("`") or "$") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedError(f"The body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise MalformedError("The body is nested too deeply.") from None
+
+
+def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
+
+
+def error_response(error: MoorageError, request_id: str | None) -> Response:
+    headers = {}
+    if isinstance(error, ThrottledError):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, UnauthenticatedError):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeError) and "size" in error.extra:
+        headers["Content-Range"] = f"bytes */{error.extra['size']}"
+    return json_response({**error.as_answer(), "request_id": request_id}, http_status(error), headers)
+
+
+def request_id_of(request: Request) -> str | None:
+    """Set by the observing middleware (moorage_nodes.observe)."""
+    value: str | None = request.scope.get("moorage.request_id")
+    return value
+
+
+class Revocation(Protocol):
+    """Whether a user's token is still good: `moorage_nodes.generation.GenerationCache`."""
+
+    def passes(self, claims: Claims) -> bool: ...
+
+    async def check(self, claims: Claims) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mount(Generic[C]):
+    """Routes below a path prefix (empty, or `/...`), and the context their handlers get as `call.server`."""
+
+    prefix: str
+    routes: Routes[C]
+    server: C
+
+
+Handle = Callable[[Request], Awaitable[Response]]
+
+
+def _handle_of(endpoint: Endpoint[C], server: C, verifier: Verifier, revocation: Revocation | None) -> Handle:
+    async def handle(request: Request) -> Response:
+        try:
+            claims = verifier.authenticate(endpoint.allow, request.headers.get("authorization"))
+            if revocation is not None and claims.audience in USER_AUDIENCES and not revocation.passes(claims):
+                await revocation.check(claims)
+            call = Call(server, request, claims)
+            if endpoint.body is not None and not endpoint.raw:
+                data = await read_body(request, endpoint.limit)
+                if data or not endpoint.body_optional:
+                    call.body = decode_body(data, endpoint.body)
+            answer = await endpoint.handler(call)
+        except MoorageError as error:
+            request.scope["moorage.error"] = error
+            return error_response(error, request_id_of(request))
+        return answer if isinstance(answer, Response) else json_response(answer)
+
+    return handle
+
+
+class _Dispatcher:
+    """ASGI: every request to its handler; unknown paths and methods answer in the shape of every other error."""
+
+    def __init__(self, tree: RouteTree[Handle]) -> None:
+        self._tree = tree
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"{scope['type']} is not served here")
+        request = Request(scope, receive, send)
+        match, values, allowed = self._tree.find(scope["method"], scope["path"])
+        if match is not None:
+            scope["moorage.route"] = match.template
+            scope["path_params"] = dict(zip(match.names, values, strict=True))
+            response = await match.value(request)
+        elif allowed:
+            error = MethodNotAllowedError(f"{scope['method']} is not allowed here.")
+            response = error_response(error, request_id_of(request))
+            response.headers["Allow"] = ", ".join(allowed)
+        else:
+            response = error_response(NotFoundError("There is nothing at this path."), request_id_of(request))
+        await response(scope, receive, send)
+
+
+class _Application(FastAPI):
+    """FastAPI that hands requests to the dispatcher instead of its own router."""
+
+    tree: RouteTree[Handle]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return _Dispatcher(self.tree)
+
+
+def _openapi_of(endpoint: Endpoint[Any], components: dict[type, dict[str, Any]]) -> dict[str, Any]:
+    described: dict[str, Any] = {"security": [] if endpoint.allow.public else [{"bearer": []}]}
+    if endpoint.body is not None:
+        schema = components[endpoint.body]
+        described["requestBody"] = {
+            "required": not endpoint.body_optional,
+            "content": {"application/json": {"schema": schema}},
+        }
+    elif endpoint.raw:
+        described["requestBody"] = {
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        }
+    if endpoint.answer is not None:
+        schema = components[endpoint.answer]
+        described["responses"] = {
+            "200": {"description": "Done", "content": {"application/json": {"schema": schema}}}
+        }
+    return described
+
+
+def build_app(
+    mounts: Sequence[Mount[Any]], *, verifier: Verifier, title: str, revocation: Revocation | None = None
+) -> FastAPI:
+    """The application of one plane. With `revocation`, tokens of users are checked by it once they are verified.
+
+    ValueError when two routes are the same.
+    """
+    app = _Application(title=title, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.tree = RouteTree()
+    endpoints = [endpoint for mount in mounts for endpoint in mount.routes]
+    types = [kind for e in endpoints for kind in (e.body, e.answer) if kind is not None]
+    schemas, definitions = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    components = dict(zip(types, schemas, strict=True))
+    for mount in mounts:
+        for endpoint in mount.routes:
+            handle = _handle_of(endpoint, mount.server, verifier, revocation)
+            app.tree.add(endpoint.method, mount.prefix + endpoint.path, handle)
+            app.add_api_route(
+                mount.prefix + endpoint.path,
+                handle,
+                methods=[endpoint.method],
+                name=endpoint.handler.__name__,
+                summary=(endpoint.handler.__doc__ or "").strip().split("\n")[0] or None,
+                response_model=None,
+                openapi_extra=_openapi_of(endpoint, components),
+            )
+    base_openapi = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = base_openapi()
+        parts = document.setdefault("components", {})
+        parts.setdefault("schemas", {}).update(definitions)
+        parts["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app

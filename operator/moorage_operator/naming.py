@@ -1,0 +1,38 @@
+"""Names of parts, one rule for both targets: processes on one machine, Deployments and Services in a cluster.
+
+A service is one role of one owner (`l1-main`); its servers are numbered (`l1-main-0`). Pure.
+"""
+
+from typing import Literal
+
+Tier = Literal["l1", "l2", "l3"]
+
+AUTH = "auth"
+METADATA_TIERS: tuple[Tier, ...] = ("l1", "l2", "l3")
+
+
+def tier_service(tier: str, server_key: str) -> str:
+    return f"{tier}-{server_key}"
+
+
+def block_service(pool: str) -> str:
+    return f"block-{pool}"
+
+
+def replica_name(service: str, number: int) -> str:
+    return f"{service}-{number}"
+
+
+def bucket_name(pool: str) -> str:
+    """The bucket of a pool whose store is run for it."""
+    return f"moorage-{pool}"
+
+
+def auth_prefix() -> str:
+    """What the keys of users and placement begin with in the etcd that they share with a cluster."""
+    return "/moorage/auth/"
+
+
+def metadata_prefix(server_key: str) -> str:
+    """What the keys of a metadata cluster begin with: two clusters may share one etcd."""
+    return f"/moorage/meta/{server_key}/"

@@ -1,0 +1,256 @@
+"""From a realm to its servers: which there are, what each is told, who trusts whom, which names clients learn.
+
+Both targets use it: `moorage up` carries the services out as processes, the operator as Deployments. A server's
+settings are built as data (their model lives with the servers); what only the target knows comes in as `Wiring`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from moorage.core.routing import ClusterRoute, RoutingTable
+from moorage_operator.naming import (
+    AUTH,
+    METADATA_TIERS,
+    auth_prefix,
+    block_service,
+    metadata_prefix,
+    tier_service,
+)
+from moorage_operator.spec.metadatacluster import MetadataCluster
+from moorage_operator.spec.realm import Realm
+from moorage_operator.spec.scalars import parse_duration
+
+Role = Literal["auth", "l1", "l2", "l3", "block"]
+
+UPLOAD_IDLE_SECONDS = 24 * 3600
+
+# What each role's key may sign (PROTOCOL.md; the words are the tokens' audiences).
+_AUDIENCES: Mapping[Role, tuple[str, ...]] = {
+    "auth": ("moorage:access", "moorage:refresh"),
+    "l1": (
+        "moorage:upload",
+        "moorage:service:auth",
+        "moorage:service:l2",
+        "moorage:service:l3",
+        "moorage:service:block",
+    ),
+    "l2": ("moorage:download", "moorage:service:auth"),
+    "l3": ("moorage:service:auth",),
+    "block": ("moorage:service:l2", "moorage:service:l3"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One role of one owner, served by any number of equal servers. `owner` is a server key, a pool, or empty."""
+
+    role: Role
+    name: str
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdTarget:
+    endpoints: tuple[str, ...]
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTarget:
+    """The bucket of a pool; `credentials_file` is named to its block servers."""
+
+    endpoint: str
+    bucket: str
+    credentials_file: str
+    region: str = "us-east-1"
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What the target knows: where services and stores are, and where the files lie that servers are told of.
+
+    `internal_urls`: service → base URLs of its servers' internal ports. `etcd`: service → where its keys are.
+    `signing_keys`: service → path of its private key.
+    """
+
+    internal_urls: Mapping[str, tuple[str, ...]]
+    etcd: Mapping[str, EtcdTarget]
+    stores: Mapping[str, StoreTarget]
+    signing_keys: Mapping[str, str]
+    routing_file: str
+    trust_file: str
+    admin_token_file: str
+    drain_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    host: str
+    public: int
+    internal: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """The public part of a service's signing key; `kid` is its RFC 7638 thumbprint."""
+
+    service: str
+    kid: str
+    pem: str
+
+
+def plan_services(realm: Realm) -> tuple[Service, ...]:
+    """Every service of the realm, in the order in which they are upgraded: L3, L2, L1, block, auth."""
+    keys = [cluster.spec.server_key for cluster in realm.clusters]
+    tiers: list[Service] = []
+    for tier in reversed(METADATA_TIERS):
+        tiers += [Service(tier, tier_service(tier, key), key) for key in keys]
+    pools = [pool.metadata.name for pool in realm.pools]
+    return (*tiers, *(Service("block", block_service(pool), pool) for pool in pools), Service("auth", AUTH))
+
+
+def build_routing_table(realm: Realm, hosts: tuple[str, ...], revision: int) -> RoutingTable:
+    """The one value that `/get_servers` and the proxy follow. Notifiers join it when they have servers."""
+    return RoutingTable(
+        revision=revision,
+        hosts=hosts,
+        clusters=tuple(
+            ClusterRoute(
+                server_key=cluster.spec.server_key,
+                pools=tuple(pool.name for pool in cluster.spec.block_pools),
+                write_pools=tuple(pool.name for pool in cluster.spec.block_pools if pool.mode == "ReadWrite"),
+            )
+            for cluster in realm.clusters
+        ),
+    )
+
+
+def public_hosts(realm: Realm) -> tuple[str, ...]:
+    """`host[:port]` of the realm's URLs as a `Host` header spells it, the canonical one first."""
+    spec = realm.access_point.spec
+    return tuple(dict.fromkeys(_host_of(url) for url in (spec.public_url, *spec.extra_urls)))
+
+
+def _host_of(url: str) -> str:
+    parts = urlsplit(url)
+    usual = {"http": ":80", "https": ":443"}[parts.scheme]
+    return parts.netloc.removesuffix(usual)
+
+
+def build_trust(keys: Iterable[PublicKey], services: Iterable[Service], revision: int) -> dict[str, Any]:
+    """The trust file: for each service's key, the issuer it signs as and the audiences it may speak for."""
+    roles = {service.name: service.role for service in services}
+    return {
+        "revision": revision,
+        "keys": [
+            {
+                "kid": key.kid,
+                "alg": "ES256",
+                "public_pem": key.pem,
+                "issuer": roles[key.service],
+                "audiences": list(_AUDIENCES[roles[key.service]]),
+            }
+            for key in keys
+        ],
+    }
+
+
+def etcd_prefix(service: Service) -> str:
+    """What the keys of a service begin with; the three tiers of a cluster are roles over one keyspace."""
+    return auth_prefix() if service.role == "auth" else metadata_prefix(service.owner)
+
+
+def build_settings(
+    service: Service, server_name: str, listen: Listen, realm: Realm, wiring: Wiring
+) -> dict[str, Any]:
+    """The settings file of one server of `service`, as `moorage_nodes.settings` reads it."""
+    settings: dict[str, Any] = {
+        "role": service.role,
+        "name": server_name,
+        "listen": {"host": listen.host, "public": listen.public, "internal": listen.internal},
+        "routing_file": wiring.routing_file,
+        "trust_file": wiring.trust_file,
+        "signing_key_file": wiring.signing_keys[service.name],
+        "drain_seconds": wiring.drain_seconds,
+        "peers": _build_peers(service, realm, wiring),
+    }
+    if service.name in wiring.etcd:
+        target = wiring.etcd[service.name]
+        settings["etcd"] = {"endpoints": list(target.endpoints), "prefix": target.prefix}
+    if service.role == "auth":
+        settings["auth"] = _build_auth(realm, wiring)
+    elif service.role == "block":
+        store = wiring.stores[service.owner]
+        settings["pool"] = service.owner
+        settings["s3"] = {
+            "endpoint": store.endpoint,
+            "region": store.region,
+            "bucket": store.bucket,
+            "prefix": store.prefix,
+            "credentials_file": store.credentials_file,
+        }
+    else:
+        settings["cluster"] = _build_cluster(_cluster_of(realm, service.owner))
+    return settings
+
+
+def _cluster_of(realm: Realm, server_key: str) -> MetadataCluster:
+    return next(cluster for cluster in realm.clusters if cluster.spec.server_key == server_key)
+
+
+def _build_cluster(cluster: MetadataCluster) -> dict[str, Any]:
+    retention = cluster.spec.retention
+    longest = parse_duration(retention.uploads)
+    return {
+        "server_key": cluster.spec.server_key,
+        "upload_idle": min(UPLOAD_IDLE_SECONDS, longest),
+        "upload_max": longest,
+        "retained_versions": retention.versions,
+    }
+
+
+def _build_auth(realm: Realm, wiring: Wiring) -> dict[str, Any]:
+    return {
+        "admin_token_file": wiring.admin_token_file,
+        "token_ttl": parse_duration(realm.access_point.spec.auth.token_ttl),
+        "clusters": [
+            {
+                "server_key": cluster.spec.server_key,
+                "weight": cluster.spec.placement.weight,
+                "accept_new_users": cluster.spec.placement.accept_new_users,
+            }
+            for cluster in realm.clusters
+        ],
+    }
+
+
+def _build_peers(service: Service, realm: Realm, wiring: Wiring) -> dict[str, Any]:
+    """Whom a server of this service calls: metadata asks auth, block servers ask the clusters that use the pool, L1
+    asks the block servers of its cluster's pools.
+    """
+    if service.role == "auth":
+        return {}
+
+    def tier(name: str, server_keys: Iterable[str]) -> dict[str, list[str]]:
+        return {key: list(wiring.internal_urls[tier_service(name, key)]) for key in server_keys}
+
+    if service.role == "block":
+        keys = [
+            cluster.spec.server_key
+            for cluster in realm.clusters
+            if any(pool.name == service.owner for pool in cluster.spec.block_pools)
+        ]
+        return {"l2": tier("l2", keys), "l3": tier("l3", keys)}
+    peers: dict[str, Any] = {"auth": list(wiring.internal_urls[AUTH])}
+    if service.role == "l1":
+        pools = _cluster_of(realm, service.owner).spec.block_pools
+        block = {pool.name: list(wiring.internal_urls[block_service(pool.name)]) for pool in pools}
+        peers |= {
+            "l2": tier("l2", [service.owner]),
+            "l3": tier("l3", [service.owner]),
+            "block": block,
+        }
+    return peers

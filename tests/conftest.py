@@ -1,0 +1,41 @@
+"""Fixtures that tests of every kind share. Real servers start once for a run, when the first test asks."""
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+from real_servers.engines import S3, Etcd, run_etcd, run_minio, run_seaweedfs
+
+# In CI the same cases are tried each time, so that what lands does not depend on luck; elsewhere new ones are, and a
+# failure prints what reproduces it.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def etcd() -> Iterator[Etcd]:
+    """A real etcd that all tests share: use a key prefix of your own, and do not stop it."""
+    with run_etcd() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def etcd_endpoint(etcd: Etcd) -> str:
+    """`host:port` of the shared etcd."""
+    return etcd.endpoint
+
+
+@pytest.fixture(scope="session")
+def s3_seaweedfs() -> Iterator[S3]:
+    """A real SeaweedFS that all tests share: use a bucket of your own, and do not stop it."""
+    with run_seaweedfs() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def s3_minio() -> Iterator[S3]:
+    """A real MinIO that all tests share: use a bucket of your own, and do not stop it."""
+    with run_minio() as running:
+        yield running

@@ -1,0 +1,44 @@
+"""The walk-through of the README, run word for word by a shell, against a store of this run."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from black_box.store import REPOSITORY, RunningStore
+
+README = REPOSITORY / "README.md"
+SHELL_BLOCK = re.compile(r"^```(?:sh|bash|shell|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def walk_through(markdown: str) -> str:
+    """The shell blocks from the first that uses curl on; what stands before starts the store."""
+    blocks = SHELL_BLOCK.findall(markdown)
+    first = next(number for number, block in enumerate(blocks) if "curl" in block)
+    return "\n".join(blocks[first:])
+
+
+def for_this_run(script: str, store: RunningStore) -> str:
+    """The same commands on the store of this run: its address and its data folder."""
+    script = re.sub(r"http://127\.0\.0\.1:\d+", store.url, script)
+    return script.replace(".moorage/", f"{store.data}/")
+
+
+def test_the_walk_through_does_what_it_says(store: RunningStore, tmp_path: Path):
+    script = for_this_run(walk_through(README.read_text()), store)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = f"{done.stdout}\n--- stderr\n{done.stderr}"
+    assert done.returncode == 0, said
+    assert "hello, harbour" in done.stdout, said
+    read_back, sent = re.findall(r"([0-9a-f]{64})  -$", done.stdout, re.MULTILINE)
+    assert read_back == sent, said
+    assert re.findall(r'"error": ?"(\w+)"', done.stdout) == ["conflict"], said
+    assert '"server_version":1' in done.stdout, said

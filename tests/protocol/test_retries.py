@@ -1,0 +1,102 @@
+"""PROTOCOL.md: a timeout means "maybe", so every mutating call can be sent again; `Idempotency-Key` makes it exact."""
+
+from black_box.http_client import check_error, check_ok
+from black_box.plain import PlainClient
+from black_box.user import User, hash_of, stored_form
+
+KEY = {"Idempotency-Key": "retry-0001"}
+
+
+def test_a_move_sent_again_under_its_key_answers_as_before_and_moves_nothing(user: User):
+    user.save("file", [b"x"], name="first", parent_dir_id="root")
+    body = {"parent_dir_id": "root", "name": "second"}
+    first = user.l1.post("/move/file", json=body, headers=KEY)
+    check_ok(user.l1.post("/move/file", json={"parent_dir_id": "root", "name": "third"}))
+    again = user.l1.post("/move/file", json=body, headers=KEY)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert list(user.listing()) == ["third"]
+
+
+def test_a_restore_sent_again_under_its_key_happens_once_even_after_other_commits(user: User):
+    user.save("file", [b"one"])
+    user.save("file", [b"two"], base=1)
+    body = {"version": 1, "client_version": 2}
+    first = user.l1.post("/files/file/restore", json=body, headers=KEY)
+    user.save("file", [b"four"], base=3)
+    again = user.l1.post("/files/file/restore", json=body, headers=KEY)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert user.read("file") == b"four"
+    assert user.metadata("file")["version"] == 4
+
+
+def test_creations_sent_again_under_their_key_answer_as_before_though_the_node_has_moved(user: User):
+    calls = [
+        ("/create_directory/dir", {"path": "/made/here", "parent_dir_id": "root"}, "dir"),
+        ("/create_file/file", {"parent_dir_id": "root", "name": "made.txt"}, "file"),
+    ]
+    for number, (path, body, node) in enumerate(calls):
+        key = {"Idempotency-Key": f"creation-{number}"}
+        first = user.l1.put(path, json=body, headers=key)
+        check_ok(user.l1.post(f"/move/{node}", json={"parent_dir_id": "root", "name": f"moved-{node}"}))
+        again = user.l1.put(path, json=body, headers=key)
+        assert (again.status_code, again.json()) == (200, first.json())
+        assert user.node(node)["name"] == f"moved-{node}"
+
+
+def test_a_key_is_one_users_and_one_requests(user: User, stranger: User):
+    for owner in (user, stranger):
+        owner.save("file", [b"x"], name="first", parent_dir_id="root")
+        check_ok(owner.l1.post("/move/file", json={"parent_dir_id": "root", "name": "second"}, headers=KEY))
+    other = user.l1.post("/move/file", json={"parent_dir_id": "root", "name": "third"}, headers=KEY)
+    check_error(other, 400, 409, 422)
+    assert list(user.listing()) == ["second"]
+
+
+def test_a_wild_key_is_refused(user: User):
+    user.save("file", [b"x"], name="first", parent_dir_id="root")
+    for key in ("x" * 3000, ""):
+        response = user.l1.post(
+            "/move/file", json={"parent_dir_id": "root", "name": "second"}, headers={"Idempotency-Key": key}
+        )
+        check_error(response, 400, 422)
+    assert list(user.listing()) == ["first"]
+
+
+def test_an_update_sent_again_takes_the_place_of_the_one_before(user: User):
+    """So a client that only has its access token still has one open upload."""
+    for _ in range(3):
+        token = user.begin("file")["upload_token"]
+    check_ok(user.block.post("/store_chunk", json=[stored_form("chunk", b"text")]))
+    check_ok(user.commit("file", token, 1))
+    assert user.read("file") == b"text"
+
+
+def test_a_plain_client_starts_again_after_each_step_it_may_have_died_at(user: User):
+    client = PlainClient(user.store.url, user.username, user.password)
+    try:
+        client.begin("file", 0)  # died here
+        _, token = client.begin("file", 0)
+        client.store(token, {"chunk_1": b"half of what was meant"})  # and here
+        _, token = client.begin("file", 0)
+        client.store(token, {"chunk_1": b"all ", "chunk_2": b"of it"})
+        client.commit("file", token, 1)  # and here: the answer was lost
+        client.commit("file", token, 1)
+        assert client.read("file") == b"all of it"
+        assert client.version("file") == 1
+    finally:
+        client.close()
+
+
+def test_a_batch_sent_again_after_its_answer_was_lost_is_the_same(user: User):
+    files = [
+        {"file_id": f"f{number}", "client_version": 0, "chunks": [{"hash": hash_of(b"text"), "size": 4}]}
+        for number in range(20)
+    ]
+    for _ in range(2):
+        begun = check_ok(user.l1.post("/files:batch_update", json={"files": files}))
+    user.store_chunks(begun["upload_token"], {hash_of(b"text"): b"text"})
+    commits = [{"file_id": each["file_id"], "new_version": 1, "chunks": [hash_of(b"text")]} for each in files]
+    body = {"upload_token": begun["upload_token"], "files": commits}
+    answers = [check_ok(user.l1.post("/files:batch_commit", json=body)) for _ in range(3)]
+    assert answers[0] == answers[1] == answers[2]
+    assert {each["version"] for each in user.listing().values()} == {1}

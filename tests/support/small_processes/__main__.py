@@ -1,0 +1,5 @@
+import sys
+
+from small_processes import main
+
+main(dict(enumerate(sys.argv)))

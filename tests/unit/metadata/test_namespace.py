@@ -1,0 +1,217 @@
+import asyncio
+import random
+
+import pytest
+
+from moorage.core.errors import NameTakenError, StoreUnavailableError
+from moorage_nodes.metadata import keys, records
+from moorage_nodes.metadata.namespace import Namespaces
+from moorage_nodes.metadata.records import DIRECTORY, LIVE, Child, Head, JournalEntry
+from moorage_nodes.metadata.view import RangeKey, View
+from moorage_nodes.stores.contracts import MetadataStore, Put, Txn, TxnResult
+from moorage_nodes.stores.memory import MemoryStore
+
+INCARNATION = b"first"
+
+
+class Direct:
+    """Submits each transaction by itself and counts them."""
+
+    def __init__(self, store: MetadataStore) -> None:
+        self.store = store
+        self.count = 0
+
+    async def submit(self, txn: Txn) -> TxnResult:
+        self.count += 1
+        return await self.store.transact(txn)
+
+
+@pytest.fixture
+async def store() -> MemoryStore:
+    store = MemoryStore()
+    await store.transact(Txn(then=(Put(keys.INCARNATION, INCARNATION),)))
+    return store
+
+
+def engine_on(store: MetadataStore) -> Namespaces:
+    return Namespaces(
+        store, Direct(store), incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(1)
+    )
+
+
+def make(name: str, node_id: str):
+    def plan(view: View) -> str:
+        key = keys.child("ns", "root:ns", name)
+        taken = view.record(Child, key)
+        if taken is not None:
+            raise NameTakenError(f"{name} is {taken.id}")
+        view.put(key, Child(1, DIRECTORY, node_id))
+        view.append(JournalEntry(1, "create", node_id, DIRECTORY, "root:ns", name, 0, LIVE))
+        return node_id
+
+    return plan
+
+
+def names(view: View) -> list[str]:
+    found = view.range(RangeKey(*keys.children_range("ns", "root:ns")))
+    return [keys.parse_child_name("ns", "root:ns", kv.key) for kv in found]
+
+
+async def test_requests_that_arrive_together_are_one_transaction_with_a_gapless_journal(store) -> None:
+    engine = engine_on(store)
+    await asyncio.gather(*(engine.change("ns", make(f"d{n}", f"id{n}")) for n in range(50)))
+    assert engine._group.count == 1
+    head = records.decode(Head, (await store.get(keys.head("ns"))).value)
+    assert head == Head(1, 50, 0)
+    found, _ = await store.range(*keys.journal_range("ns", 0))
+    assert [kv.key for kv in found.kvs] == [keys.journal("ns", n) for n in range(1, 51)]
+
+
+async def test_later_requests_of_a_batch_see_what_earlier_ones_wrote(store) -> None:
+    engine = engine_on(store)
+    results = await asyncio.gather(
+        engine.change("ns", make("a", "one")), engine.change("ns", make("a", "two")), return_exceptions=True
+    )
+    assert results[0] == "one"
+    assert isinstance(results[1], NameTakenError)
+    assert records.decode(Child, (await store.get(keys.child("ns", "root:ns", "a"))).value).id == "one"
+
+
+async def test_two_processes_on_one_namespace_have_one_winner_per_name(store) -> None:
+    engines = [engine_on(store), engine_on(store)]
+    wanted = [(engines[n % 2], f"d{n // 2}", f"id{n}") for n in range(60)]
+    results = await asyncio.gather(
+        *(engine.change("ns", make(name, node)) for engine, name, node in wanted), return_exceptions=True
+    )
+    won = [r for r in results if isinstance(r, str)]
+    assert len(won) == 30
+    assert all(isinstance(r, (str, NameTakenError)) for r in results)
+    assert records.decode(Head, (await store.get(keys.head("ns"))).value).sequence == 30
+
+
+async def test_a_read_sees_what_another_process_has_just_written(store) -> None:
+    here, there = engine_on(store), engine_on(store)
+    assert await here.read("ns", names) == []
+    for n in range(5):
+        await there.change("ns", make(f"d{n}", f"id{n}"))
+        assert await here.read("ns", names) == [f"d{i}" for i in range(n + 1)]
+
+
+async def test_a_refusal_is_judged_on_the_present_head(store) -> None:
+    here, there = engine_on(store), engine_on(store)
+    await here.change("ns", make("a", "one"))
+
+    def free(view: View) -> None:
+        view.delete(keys.child("ns", "root:ns", "a"))
+        view.append(JournalEntry(1, "delete", "one", DIRECTORY, "root:ns", "a", 0, LIVE))
+
+    await there.change("ns", free)
+    assert await here.change("ns", make("a", "two")) == "two"
+
+
+async def test_a_restored_cluster_is_not_written_by_servers_of_the_old_incarnation(store) -> None:
+    engine = engine_on(store)
+    await engine.change("ns", make("a", "one"))
+    await store.transact(Txn(then=(Put(keys.INCARNATION, b"second"),)))
+    with pytest.raises(StoreUnavailableError):
+        await engine.change("ns", make("b", "two"))
+    assert await store.get(keys.child("ns", "root:ns", "b")) is None
+
+
+async def test_a_plan_that_breaks_does_not_break_its_neighbours(store) -> None:
+    engine = engine_on(store)
+
+    def broken(view: View) -> str:
+        view.put(keys.child("ns", "root:ns", "x"), Child(1, DIRECTORY, "x"))
+        raise ZeroDivisionError
+
+    results = await asyncio.gather(
+        engine.change("ns", broken), engine.change("ns", make("a", "one")), return_exceptions=True
+    )
+    assert isinstance(results[0], ZeroDivisionError)
+    assert results[1] == "one"
+    assert await store.get(keys.child("ns", "root:ns", "x")) is None
+
+
+async def test_a_thousand_changes_split_into_transactions_of_bounded_size(store) -> None:
+    engine = engine_on(store)
+    await asyncio.gather(*(engine.change("ns", make(f"d{n}", f"id{n}")) for n in range(1000)))
+    assert engine._group.count == 4  # 256 plans each
+    assert len(await engine.read("ns", names)) == 1000
+
+
+class SlowReads:
+    """Holds back the answers of bulk reads until told, as a slow network would."""
+
+    def __init__(self, store: MetadataStore) -> None:
+        self.inner = store
+        self.held: list[asyncio.Event] = []
+
+    def __getattr__(self, name: str):
+        return getattr(self.inner, name)
+
+    async def get_many(self, wanted, *, revision: int = 0):
+        snapshot = await self.inner.get_many(wanted, revision=revision)
+        if self.held:
+            await self.held[0].wait()
+        return snapshot
+
+
+async def test_a_read_that_was_overtaken_by_a_write_does_not_bring_old_values_back(store) -> None:
+    slow = SlowReads(store)
+    engine = Namespaces(
+        slow, Direct(store), incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(1)
+    )
+    key = keys.child("ns", "root:ns", "a")
+
+    def look(view: View) -> str | None:
+        child = view.record(Child, key)
+        return None if child is None else child.id
+
+    def write(view: View) -> None:
+        # Blind: it needs no read, so it is not held back.
+        view.put(key, Child(1, DIRECTORY, "new"))
+        view.append(JournalEntry(1, "create", "new", DIRECTORY, "root:ns", "a", 0, LIVE))
+
+    gate = asyncio.Event()
+    slow.held.append(gate)
+    reader = asyncio.create_task(engine.read("ns", look))
+    await asyncio.sleep(0.01)
+    await engine.change("ns", write)
+    gate.set()
+    assert await reader in {None, "new"}  # both are linearizable: it began before the write
+    assert await engine.read("ns", look) == "new"
+
+
+class Meddled(MemoryStore):
+    """Before every read of the present, somebody else changes the namespace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meddle: Namespaces | None = None
+        self.count = 0
+
+    async def get_many(self, keys, *, revision=0):
+        other, self.meddle = self.meddle, None
+        if other is not None and not revision:
+            self.count += 1
+            await other.change("ns", make(f"m{self.count}", f"m{self.count}"))
+        found = await super().get_many(keys, revision=revision)
+        self.meddle = other
+        return found
+
+
+async def test_a_read_ends_however_fast_others_write_and_is_of_one_head() -> None:
+    store = Meddled()
+    await store.transact(Txn(then=(Put(keys.INCARNATION, INCARNATION),)))
+    here, there = engine_on(store), engine_on(store)
+    await there.change("ns", make("a", "one"))
+    store.meddle = there
+
+    def look(view: View) -> tuple[int, list[str]]:
+        found = names(view)
+        view.need([keys.child("ns", "root:ns", name) for name in found])
+        return view.state.head.sequence, found
+
+    sequence, found = await here.read("ns", look)
+    assert len(found) == sequence > 1
