@@ -53,8 +53,13 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class EtcdTarget:
+    """Where keys are. TLS when `ca_file` is set; the files are named to the servers by path."""
+
     endpoints: tuple[str, ...]
     prefix: str
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class StoreTarget:
     credentials_file: str
     region: str = "us-east-1"
     prefix: str = ""
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,23 +184,34 @@ def build_settings(
         "peers": _build_peers(service, realm, wiring),
     }
     if service.name in wiring.etcd:
-        target = wiring.etcd[service.name]
-        settings["etcd"] = {"endpoints": list(target.endpoints), "prefix": target.prefix}
+        settings["etcd"] = build_etcd_settings(wiring.etcd[service.name])
     if service.role == "auth":
         settings["auth"] = _build_auth(realm, wiring)
     elif service.role == "block":
-        store = wiring.stores[service.owner]
         settings["pool"] = service.owner
-        settings["s3"] = {
-            "endpoint": store.endpoint,
-            "region": store.region,
-            "bucket": store.bucket,
-            "prefix": store.prefix,
-            "credentials_file": store.credentials_file,
-        }
+        settings["s3"] = build_store_settings(wiring.stores[service.owner])
     else:
         settings["cluster"] = _build_cluster(_cluster_of(realm, service.owner))
     return settings
+
+
+def build_etcd_settings(target: EtcdTarget) -> dict[str, Any]:
+    """The `etcd` section of the servers' settings."""
+    files = {"ca_file": target.ca_file, "cert_file": target.cert_file, "key_file": target.key_file}
+    named = {name: path for name, path in files.items() if path is not None}
+    return {"endpoints": list(target.endpoints), "prefix": target.prefix, **named}
+
+
+def build_store_settings(store: StoreTarget) -> dict[str, Any]:
+    """The `s3` section of the servers' settings."""
+    return {
+        "endpoint": store.endpoint,
+        "region": store.region,
+        "bucket": store.bucket,
+        "prefix": store.prefix,
+        "credentials_file": store.credentials_file,
+        **({} if store.ca_file is None else {"ca_file": store.ca_file}),
+    }
 
 
 def _cluster_of(realm: Realm, server_key: str) -> MetadataCluster:
