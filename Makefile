@@ -3,11 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
+IMAGE ?= moorage:dev
+BASE ?= python:3.11-slim
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run check lint types imports servers test bench lock
+.PHONY: help setup run check lint types imports servers test image e2e bench lock
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## Make .venv with everything that the lock names (nothing to do when it is up to date)
 	@$(PYTHON) tools/bootstrap.py
@@ -34,9 +37,17 @@ servers: setup ## Fetch or build the servers that the tests run on: etcd, MinIO,
 test: servers ## Run the tests, on real servers
 	$(BIN)/pytest
 
+image: ## Build the image with docker (IMAGE=moorage:dev; BASE=python:3.11-slim, any with Python 3.11 or newer)
+	docker build --build-arg BASE=$(BASE) --tag $(IMAGE) .
+
+e2e: setup ## Run the tests on a Kubernetes cluster: KUBECONFIG's, else one made with kind; needs docker, kind, kubectl
+	MOORAGE_E2E_IMAGE=$(IMAGE) MOORAGE_E2E_BASE=$(BASE) $(BIN)/pytest tests/e2e
+
 bench: setup ## Measure, side by side with what each figure is compared to
 	$(BIN)/python bench/run.py
 
 lock: setup ## Lock again after a change in pyproject.toml (delete a lock first to take the newest of everything)
 	$(COMPILE) pyproject.toml --all-extras --group dev --group build --output-file requirements.lock
 	$(COMPILE) --group tools --output-file operator/moorage_operator/local/wheels.lock
+	$(COMPILE) pyproject.toml --extra nodes --extra operator --constraint requirements.lock --output-file image.lock
+	$(COMPILE) --group build --constraint requirements.lock --output-file build.lock

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -12,6 +13,15 @@ from real_servers.engines import S3, Etcd, run_etcd, run_minio, run_seaweedfs
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+
+ON_A_CLUSTER = Path(__file__).parent / "e2e"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Tests on a cluster run when they are asked for by name (`make e2e`), not with all the others."""
+    asked = any("e2e" in argument for argument in config.args)
+    return True if collection_path == ON_A_CLUSTER and not asked else None
 
 
 @pytest.fixture(scope="session")

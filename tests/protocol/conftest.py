@@ -1,9 +1,11 @@
 """Black-box tests over real HTTP through NGINX: what they expect stands in PROTOCOL.md.
 
 `store` is shared by all of them, so each makes users of its own and breaks nothing; who stops or kills servers
-takes `frail_store`.
+takes `frail_store`. With MOORAGE_URL and MOORAGE_ADMIN_TOKEN_FILE set, `store` is the one at that address, and what
+needs the processes or files of a store of this machine (`local_store`, `frail_store`, `folder`) is skipped.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -13,10 +15,12 @@ from pathlib import Path
 import pytest
 from black_box.http_client import server_errors
 from black_box.plain import PlainClient
-from black_box.store import RunningStore
+from black_box.store import GivenStore, RunningStore, Store
 from black_box.user import User, new_user
 
 from moorage_operator.local.tools import ensure_minio
+
+GIVEN_URL = os.environ.get("MOORAGE_URL", "")
 
 STARTS_SERVERS = 600
 """Seconds for a test whose fixtures may have to build MinIO or etcd first."""
@@ -34,14 +38,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    """A short path: sockets have to fit in 107 bytes."""
+    """For the data of local stores; a short path, since sockets have to fit in 107 bytes."""
+    if GIVEN_URL:
+        pytest.skip(f"needs a store of this machine; the one under test is {GIVEN_URL}")
     path = Path(tempfile.mkdtemp(prefix="moorage-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def store(folder: Path) -> Iterator[RunningStore]:
+def store(request: pytest.FixtureRequest) -> Store:
+    if GIVEN_URL:
+        return GivenStore(GIVEN_URL, Path(os.environ["MOORAGE_ADMIN_TOKEN_FILE"]))
+    shared: Store = request.getfixturevalue("local_store")
+    return shared
+
+
+@pytest.fixture(scope="session")
+def local_store(folder: Path) -> Iterator[RunningStore]:
+    """The shared store, for what asks its servers past NGINX or looks into its files."""
     running = RunningStore(folder / "shared")
     running.start()
     yield running
@@ -66,17 +81,17 @@ def frail_store(folder: Path) -> Iterator[RunningStore]:
 
 
 @pytest.fixture
-def user(store: RunningStore) -> User:
+def user(store: Store) -> User:
     return new_user(store)
 
 
 @pytest.fixture
-def stranger(store: RunningStore) -> User:
+def stranger(store: Store) -> User:
     return new_user(store, "stranger")
 
 
 @pytest.fixture
-def plain(store: RunningStore) -> Iterator[Callable[..., PlainClient]]:
+def plain(store: Store) -> Iterator[Callable[..., PlainClient]]:
     """Opens plain clients: each for a new user unless one is given."""
     opened: list[PlainClient] = []
 

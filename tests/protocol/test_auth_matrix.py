@@ -38,15 +38,15 @@ OF_THE_PROTOCOL = {
 
 
 @pytest.fixture(scope="module")
-def private_key(store: RunningStore) -> Callable[[str], ec.EllipticCurvePrivateKey]:
+def private_key(local_store: RunningStore) -> Callable[[str], ec.EllipticCurvePrivateKey]:
     """The private key behind a `kid`, as one who had stolen the data folder would find it."""
     keys = {}
-    for path in store.data.rglob("*"):
+    for path in local_store.data.rglob("*"):
         if path.is_file() and path.stat().st_size < 10_000 and b"PRIVATE KEY" in (pem := path.read_bytes()):
             key = load_pem_private_key(pem, None)
             assert isinstance(key, ec.EllipticCurvePrivateKey), "one signing algorithm: ES256"
             keys[thumbprint(key)] = key
-    assert keys, f"no private key below {store.data}"
+    assert keys, f"no private key below {local_store.data}"
     return keys.__getitem__
 
 
@@ -60,9 +60,9 @@ def thumbprint(key: ec.EllipticCurvePrivateKey) -> str:
 
 @pytest.fixture(scope="module")
 def wrong_tokens(
-    store: RunningStore, private_key: Callable[[str], ec.EllipticCurvePrivateKey]
+    local_store: RunningStore, private_key: Callable[[str], ec.EllipticCurvePrivateKey]
 ) -> dict[str, str | None]:
-    user = new_user(store)
+    user = new_user(local_store)
     header = jwt.get_unverified_header(user.token)
     claims = jwt.decode(user.token, options={"verify_signature": False})
     own = private_key(header["kid"])
@@ -72,10 +72,10 @@ def wrong_tokens(
         return jwt.encode({**claims, **changes}, key, algorithm=algorithm, headers={**extra, **headers})
 
     assert (
-        store.front(sign({})).get("/get_servers").status_code == 200
+        local_store.front(sign({})).get("/get_servers").status_code == 200
     )  # what is forged here is right but for one thing
     assert user.l1.with_token(sign({})).get("/list_directory/root").status_code == 200
-    public_pem = json.dumps(check_ok(store.front().get("/auth/jwks.json"))).encode()
+    public_pem = json.dumps(check_ok(local_store.front().get("/auth/jwks.json"))).encode()
     head, body, signature = user.token.split(".")
     now = int(time.time())
     unsigned = base64.urlsafe_b64encode(json.dumps({**extra, "alg": "none"}).encode()).decode().rstrip("=")
@@ -101,9 +101,9 @@ def wrong_tokens(
     }
 
 
-def routes_of(store: RunningStore, role: str) -> list[tuple[str, str]]:
+def routes_of(local_store: RunningStore, role: str) -> list[tuple[str, str]]:
     """Method and path below the host of each route that the server says it has for clients."""
-    document = check_ok(store.direct(role, "internal").get("/openapi.json"))
+    document = check_ok(local_store.direct(role, "internal").get("/openapi.json"))
     prefixes = {"auth": "/auth", "l1": "/meta/", "l2": "/meta/", "l3": "/meta/", "block": "/block/"}
     return [
         (method.upper(), re.sub(r"\{[^}]*\}", "x", path))
@@ -114,9 +114,9 @@ def routes_of(store: RunningStore, role: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("role", OF_THE_PROTOCOL)
-def test_the_description_names_every_route_of_the_protocol(store: RunningStore, user: User, role: str):
-    base = "" if role == "auth" else getattr(user, role).base.removeprefix(store.url)
-    described = set(routes_of(store, role))
+def test_the_description_names_every_route_of_the_protocol(local_store: RunningStore, user: User, role: str):
+    base = "" if role == "auth" else getattr(user, role).base.removeprefix(local_store.url)
+    described = set(routes_of(local_store, role))
     for route in OF_THE_PROTOCOL[role]:
         method, path = route.split(" ")
         assert (method, base + path.replace("*", "x")) in described
@@ -124,14 +124,14 @@ def test_the_description_names_every_route_of_the_protocol(store: RunningStore, 
 
 @pytest.mark.parametrize("role", OF_THE_PROTOCOL)
 def test_every_route_refuses_every_wrong_token(
-    store: RunningStore, wrong_tokens: dict[str, str | None], role: str
+    local_store: RunningStore, wrong_tokens: dict[str, str | None], role: str
 ):
     asked = 0
-    for method, path in routes_of(store, role):
+    for method, path in routes_of(local_store, role):
         if (method, path) in NEED_NO_TOKEN:
             continue
         for kind, token in wrong_tokens.items():
-            response = store.front(token).request(method, path, content=b"{not even json")
+            response = local_store.front(token).request(method, path, content=b"{not even json")
             assert response.status_code == 401, (
                 f"{kind}: {method} {path}: {response.status_code} {response.text}"
             )
@@ -143,13 +143,13 @@ def test_every_route_refuses_every_wrong_token(
 
 
 @pytest.mark.parametrize("role", OF_THE_PROTOCOL)
-def test_only_login_and_discovery_need_no_token(store: RunningStore, role: str):
-    for method, path in set(routes_of(store, role)) & NEED_NO_TOKEN:
-        assert store.front().request(method, path, content=b"{}").status_code != 403
+def test_only_login_and_discovery_need_no_token(local_store: RunningStore, role: str):
+    for method, path in set(routes_of(local_store, role)) & NEED_NO_TOKEN:
+        assert local_store.front().request(method, path, content=b"{}").status_code != 403
     for route in OF_THE_PROTOCOL[role]:
         method, path = route.split(" ")
         if role == "auth":
-            check_error(store.front().request(method, path.replace("*", "x")), 401)
+            check_error(local_store.front().request(method, path.replace("*", "x")), 401)
 
 
 @pytest.mark.parametrize(

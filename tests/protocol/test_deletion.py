@@ -198,7 +198,7 @@ def test_the_trash_is_read_in_pages(user: User):
     assert found == [f"f{number}" for number in range(5)]
 
 
-def test_the_internal_calls_are_no_business_of_clients(user: User, store: RunningStore):
+def test_the_internal_calls_are_no_business_of_clients(user: User, local_store: RunningStore):
     body = {
         "namespace": user.user_id,
         "server_key": user.server_key,
@@ -208,6 +208,8 @@ def test_the_internal_calls_are_no_business_of_clients(user: User, store: Runnin
     check_error(user.block.post("/delete_chunks", json=body), 404)
     check_error(user.l3.post("/internal/mark", json={"namespace": user.user_id, "ids": []}), 404)
     check_error(
-        store.direct("block", "internal").with_token(user.token).post("/delete_chunks", json=body), 401
+        local_store.direct("block", "internal").with_token(user.token).post("/delete_chunks", json=body), 401
     )
-    check_error(store.direct("l3", "internal").with_token(user.token).post("/internal/mark", json=body), 401)
+    check_error(
+        local_store.direct("l3", "internal").with_token(user.token).post("/internal/mark", json=body), 401
+    )

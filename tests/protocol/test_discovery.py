@@ -63,17 +63,19 @@ def test_the_key_set_is_public_and_holds_no_private_part(store: RunningStore):
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("replica", [0, 1])
-def test_every_replica_is_alive_and_ready_on_its_internal_port(store: RunningStore, role: str, replica: int):
-    internal = store.direct(role, "internal", replica)
+def test_every_replica_is_alive_and_ready_on_its_internal_port(
+    local_store: RunningStore, role: str, replica: int
+):
+    internal = local_store.direct(role, "internal", replica)
     assert internal.get("/healthz").status_code == 200
     assert internal.get("/readyz").status_code == 200
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_metrics_count_requests_and_what_is_in_flight(store: RunningStore, role: str, user: User):
+def test_metrics_count_requests_and_what_is_in_flight(local_store: RunningStore, role: str, user: User):
     user.save(f"counted-{role}", [b"some bytes"])
     user.chunks(f"counted-{role}")
-    texts = [store.direct(role, "internal", replica).get("/metrics").text for replica in (0, 1)]
+    texts = [local_store.direct(role, "internal", replica).get("/metrics").text for replica in (0, 1)]
     assert any(re.search(r"(?m)^\w*requests_total\{[^}]*\} [1-9]", text) for text in texts)
     for text in texts:
         assert re.search(r"(?m)^\w*in_flight\w*(\{[^}]*\})? \d", text)
@@ -81,8 +83,8 @@ def test_metrics_count_requests_and_what_is_in_flight(store: RunningStore, role:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_server_describes_itself_as_openapi(store: RunningStore, role: str):
-    document = check_ok(store.direct(role, "internal").get("/openapi.json"))
+def test_every_server_describes_itself_as_openapi(local_store: RunningStore, role: str):
+    document = check_ok(local_store.direct(role, "internal").get("/openapi.json"))
     assert document["openapi"].startswith("3.")
     assert document["paths"]
 

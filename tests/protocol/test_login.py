@@ -78,20 +78,22 @@ def failures_until_throttled(server: Server, username: str) -> int:
     raise AssertionError("60 wrong passwords in a row were all answered")
 
 
-def test_guessing_is_throttled_per_account_on_every_replica_at_once(store: RunningStore, user: User):
-    one, other = (store.direct("auth", "public", replica) for replica in (0, 1))
+def test_guessing_is_throttled_per_account_on_every_replica_at_once(local_store: RunningStore, user: User):
+    one, other = (local_store.direct("auth", "public", replica) for replica in (0, 1))
     failures_until_throttled(one, user.username)
     check_error(log_in(other, user.username, "one more guess"), 429)
     for _ in range(4):
-        check_error(log_in(store.front(), user.username, "one more guess"), 429)
-    bystander = new_user(store)
-    check_ok(log_in(store.front(), bystander.username, bystander.password))
+        check_error(log_in(local_store.front(), user.username, "one more guess"), 429)
+    bystander = new_user(local_store)
+    check_ok(log_in(local_store.front(), bystander.username, bystander.password))
 
 
-def test_guesses_at_once_over_both_replicas_are_counted_together(store: RunningStore, user: User):
+def test_guesses_at_once_over_both_replicas_are_counted_together(local_store: RunningStore, user: User):
     """The limit is the account's: spreading guesses over replicas wins none."""
-    allowed_by_one = failures_until_throttled(store.direct("auth", "public", 0), new_user(store).username)
-    assert failures_until_throttled(store.front(), user.username) <= allowed_by_one + 1
+    allowed_by_one = failures_until_throttled(
+        local_store.direct("auth", "public", 0), new_user(local_store).username
+    )
+    assert failures_until_throttled(local_store.front(), user.username) <= allowed_by_one + 1
 
 
 def test_a_throttled_account_is_throttled_whatever_the_password(store: RunningStore, user: User):

@@ -18,14 +18,14 @@ def walk_through(markdown: str) -> str:
     return "\n".join(blocks[first:])
 
 
-def for_this_run(script: str, store: RunningStore) -> str:
+def for_this_run(script: str, local_store: RunningStore) -> str:
     """The same commands on the store of this run: its address and its data folder."""
-    script = re.sub(r"http://127\.0\.0\.1:\d+", store.url, script)
-    return script.replace(".moorage/", f"{store.data}/")
+    script = re.sub(r"http://127\.0\.0\.1:\d+", local_store.url, script)
+    return script.replace(".moorage/", f"{local_store.data}/")
 
 
-def test_the_walk_through_does_what_it_says(store: RunningStore, tmp_path: Path):
-    script = for_this_run(walk_through(README.read_text()), store)
+def test_the_walk_through_does_what_it_says(local_store: RunningStore, tmp_path: Path):
+    script = for_this_run(walk_through(README.read_text()), local_store)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=tmp_path,

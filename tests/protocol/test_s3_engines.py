@@ -15,7 +15,7 @@ from black_box.user import User, entry, hash_of, new_user, stored_form
 @pytest.fixture(params=["seaweedfs", "minio"])
 def engine_store(request: pytest.FixtureRequest) -> RunningStore:
     running: RunningStore = request.getfixturevalue(
-        "store" if request.param == "seaweedfs" else "minio_store"
+        "local_store" if request.param == "seaweedfs" else "minio_store"
     )
     assert running.processes(r"(^|/)weed " if request.param == "seaweedfs" else r"(^|/)minio ")
     return running

@@ -1,4 +1,4 @@
-"""A whole store as a person starts it: `moorage up` with real NGINX, etcd and S3 in a folder of its own."""
+"""The store under test: one that is given by its address, or one that is started here as a person starts it."""
 
 import contextlib
 import json
@@ -45,8 +45,42 @@ def build_environment(minio: Path | None) -> dict[str, str]:
     return {**kept, "PATH": os.pathsep.join(folders)}
 
 
-class RunningStore:
-    """`start`, `stop` and `kill` act on the `moorage up` process; data, port and URL stay the same."""
+class Store:
+    """What clients and the admin see of a store: its address."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.http = Http()
+
+    @property
+    def admin_token(self) -> str:
+        raise NotImplementedError
+
+    def front(self, token: str | None = None) -> Server:
+        """The host's root, through NGINX."""
+        return Server(self.http, self.url, token)
+
+    def admin(self) -> Server:
+        return self.front(self.admin_token)
+
+
+class GivenStore(Store):
+    """One that runs somewhere, say in a cluster. The file is read for each use: the token may be replaced."""
+
+    def __init__(self, url: str, admin_token_file: Path) -> None:
+        super().__init__(url)
+        self._admin_token_file = admin_token_file
+
+    @property
+    def admin_token(self) -> str:
+        return self._admin_token_file.read_text().strip()
+
+
+class RunningStore(Store):
+    """`moorage up` with real NGINX, etcd and S3 in a folder of its own.
+
+    `start`, `stop` and `kill` act on the `moorage up` process; data, port and URL stay the same.
+    """
 
     def __init__(
         self, data: Path, *, minio: Path | None = None, manifest: Path = QUICKSTART, port: int | None = None
@@ -54,9 +88,8 @@ class RunningStore:
         self.data = data
         self.manifest = manifest
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(f"http://127.0.0.1:{self.port}")
         self.said = data.with_name(data.name + ".out")
-        self.http = Http()
         self._environment = build_environment(minio)
         self._up: subprocess.Popen[bytes] | None = None
 
@@ -165,13 +198,6 @@ class RunningStore:
         """One replica's `public` or `internal` port, past NGINX."""
         listen = self.settings(role)[replica]["listen"]
         return Server(self.http, f"http://{listen['host']}:{listen[plane]}")
-
-    def front(self, token: str | None = None) -> Server:
-        """The host's root, through NGINX."""
-        return Server(self.http, self.url, token)
-
-    def admin(self) -> Server:
-        return self.front(self.admin_token)
 
     def wait_ready(self, seconds: float = 30) -> None:
         """Until every replica of every server says that it is ready."""

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from black_box.http_client import Server, check_ok
-from black_box.store import RunningStore
+from black_box.store import Store
 
 
 def hash_of(data: bytes) -> str:
@@ -32,7 +32,7 @@ def stored_form(chunk_id: str, data: bytes, /, **changes: Any) -> dict[str, Any]
 
 
 class User:
-    def __init__(self, store: RunningStore, username: str, password: str) -> None:
+    def __init__(self, store: Store, username: str, password: str) -> None:
         self.store = store
         self.username = username
         self.password = password
@@ -121,7 +121,7 @@ class User:
         return b"".join(parts)
 
 
-def new_user(store: RunningStore, prefix: str = "user", **placement: Any) -> User:
+def new_user(store: Store, prefix: str = "user", **placement: Any) -> User:
     """A user of her own for one test: made by the admin, logged in."""
     username = f"{prefix}-{secrets.token_hex(4)}"
     password = f"pw-{secrets.token_urlsafe(12)}"
