@@ -30,6 +30,12 @@ def kind_at(namespace: str) -> int:
     return len(namespace) + 3
 
 
+def kind_range(namespace: str, kind: str) -> tuple[bytes, bytes]:
+    """All keys of one letter of a namespace."""
+    prefix = b"n/%s/%s/" % (namespace.encode(), kind.encode())
+    return prefix, prefix_end(prefix)
+
+
 def head(namespace: str) -> bytes:
     return b"n/%s/h" % namespace.encode()
 
@@ -71,6 +77,12 @@ def manifests_range(namespace: str, file_id: str) -> tuple[bytes, bytes]:
     return prefix, prefix_end(prefix)
 
 
+def parse_manifest(key: bytes) -> tuple[str, int]:
+    """(file id, version)"""
+    _, file_id, version = key.rsplit(b"/", 2)
+    return file_id.decode(), int(version, 16)
+
+
 def parse_manifest_version(key: bytes) -> int:
     return int(key[-12:], 16)
 
@@ -102,6 +114,10 @@ def stored(namespace: str, upload_id: str, call_id: str) -> bytes:
 def stored_range(namespace: str, upload_id: str) -> tuple[bytes, bytes]:
     prefix = b"n/%s/s/%s/" % (namespace.encode(), upload_id.encode())
     return prefix, prefix_end(prefix)
+
+
+def parse_stored_upload(key: bytes) -> str:
+    return key.rsplit(b"/", 2)[1].decode()
 
 
 def chunk(namespace: str, digest: bytes) -> bytes:
