@@ -8,6 +8,10 @@ import hypothesis
 import pytest
 from real_servers.engines import S3, Etcd, run_etcd, run_minio, run_seaweedfs
 
+# Tests start servers while gRPC's threads run: what gRPC does in the child of a fork (restart its threads) now and then
+# killed the child before it became that server. Read when gRPC is first imported.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 # In CI the same cases are tried each time, so that what lands does not depend on luck; elsewhere new ones are, and a
 # failure prints what reproduces it.
 hypothesis.settings.register_profile("ci", derandomize=True)

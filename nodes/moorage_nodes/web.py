@@ -31,6 +31,7 @@ from moorage.core.errors import (
     http_status,
 )
 from moorage_nodes.dispatch import RouteTree
+from moorage_nodes.incoming import Incoming
 from moorage_nodes.tokens import Allow, Audience, Claims, Verifier
 
 C = TypeVar("C")
@@ -228,7 +229,8 @@ class _Dispatcher:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served here")
-        request = Request(scope, receive, send)
+        incoming = Incoming(scope, receive)
+        request = Request(scope, incoming, send)
         match, values, allowed = self._tree.find(scope["method"], scope["path"])
         if match is not None:
             scope["moorage.route"] = match.template
@@ -240,7 +242,8 @@ class _Dispatcher:
             response.headers["Allow"] = ", ".join(allowed)
         else:
             response = error_response(NotFoundError("There is nothing at this path."), request_id_of(request))
-        await response(scope, receive, send)
+        await incoming.let_pass()
+        await response(scope, incoming, send)
 
 
 class _Application(FastAPI):

@@ -18,6 +18,7 @@ from black_box.store import RunningStore
 from black_box.user import User, entry, hash_of, new_user, stored_form
 
 PATIENCE = 5.0
+"""Seconds within which a store that does not answer must be told, beside what the machine is slow in itself."""
 ETCD = r"(^|/)etcd "
 S3 = r"(^|/)(weed|minio) "
 
@@ -41,17 +42,34 @@ def stopped(processes: list[Process]) -> Iterator[None]:
             process.signal(signal.SIGCONT)
 
 
-def check_all_unavailable(*asking: Callable[[], httpx.Response]) -> None:
-    """Asked at once, so that none may wait for another's time-out."""
+def check_all_unavailable(store: RunningStore, *asking: Callable[[], httpx.Response]) -> None:
+    """Asked at once, so that none may wait for another's time-out.
+
+    Beside them, what needs no store is asked again and again: for as long as that takes on a busy machine, an answer
+    may be late through no fault of the server.
+    """
 
     def timed(ask: Callable[[], httpx.Response]) -> tuple[httpx.Response, float]:
         began = time.monotonic()
         return ask(), time.monotonic() - began
 
-    with ThreadPoolExecutor(len(asking)) as pool:
-        for response, took in pool.map(timed, asking):
-            check_error(response, 503)
-            assert took < PATIENCE, response.request.url
+    answered = threading.Event()
+
+    def slowest_of_others() -> float:
+        slowest = 0.0
+        while not answered.wait(0.05):
+            response, took = timed(lambda: store.front().get("/get_servers"))
+            assert response.status_code == 200
+            slowest = max(slowest, took)
+        return slowest
+
+    with ThreadPoolExecutor(len(asking) + 1) as pool:
+        others = pool.submit(slowest_of_others)
+        results = list(pool.map(timed, asking))
+        answered.set()
+    for response, took in results:
+        check_error(response, 503)
+        assert took < PATIENCE + others.result(), response.request.url
 
 
 def until_ok(ask: Callable[[], httpx.Response], seconds: float = 30) -> dict[str, Any]:
@@ -77,6 +95,7 @@ def test_while_etcd_does_not_answer_everything_that_needs_it_is_503_in_time(
     login = {"username": user.username, "password": user.password}
     with stopped(frail_store.processes(ETCD)):
         check_all_unavailable(
+            frail_store,
             lambda: user.commit("file", token, 2),
             lambda: user.l1.get("/files/file/metadata"),
             lambda: user.l1.get("/list_directory/root"),
@@ -114,6 +133,7 @@ def test_while_s3_does_not_answer_bytes_are_503_and_names_go_on(frail_store: Run
     with stopped(frail_store.processes(S3)):
         server = user.block.with_token(token)
         check_all_unavailable(
+            frail_store,
             lambda: server.post("/store_chunk", json=[stored_form("chunk", b"bytes")]),
             lambda: server.put("/chunks/raw", content=b"raw bytes"),
             lambda: user.block.get(f"/chunks/{hash_of(b'before')}"),

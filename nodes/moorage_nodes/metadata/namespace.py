@@ -32,6 +32,7 @@ from moorage_nodes.stores.contracts import (
     TxnResult,
     unchanged,
 )
+from moorage_nodes.stores.fanout import build_behind, build_own, should_fail_too
 
 T = TypeVar("T")
 Plan = Callable[[View], T]
@@ -56,6 +57,7 @@ class _Waiting(Generic[T]):
     plan: Plan[T]
     request: str
     done: "asyncio.Future[T]"
+    since: float  # by the event loop's clock
 
 
 Outcome = tuple[_Waiting[Any], Any, Exception | None]
@@ -93,7 +95,8 @@ class Namespaces:
         Serializable per namespace. `StoreUnavailableError`: nothing was written, or (`OutcomeUnknownError`)
         maybe; the same request may be sent again.
         """
-        waiting: _Waiting[T] = _Waiting(plan, request, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting: _Waiting[T] = _Waiting(plan, request, loop.create_future(), loop.time())
         queue = self._queues.get(namespace)
         if queue is None:
             self._queues[namespace] = [waiting]
@@ -164,6 +167,7 @@ class Namespaces:
                 except MoorageError as error:
                     self._known.drop(namespace)
                     _fail(batch, error)
+                    _fail_behind(queue, error)
                 except Exception as error:  # noqa: BLE001 - no caller may wait for ever
                     self._known.drop(namespace)
                     _fail(batch, error)
@@ -282,7 +286,14 @@ def _deliver(outcomes: list[Outcome]) -> None:
             waiting.done.set_result(value)
 
 
-def _fail(batch: list[_Waiting[Any]], error: BaseException) -> None:
+def _fail(batch: list[_Waiting[Any]], error: Exception) -> None:
     for waiting in batch:
         if not waiting.done.done():
-            waiting.done.set_exception(error)
+            waiting.done.set_exception(build_own(error))
+
+
+def _fail_behind(queue: list[_Waiting[Any]], error: MoorageError) -> None:
+    """Tell those who have waited for long enough behind a batch that the store did not answer."""
+    now = asyncio.get_running_loop().time()
+    while queue and should_fail_too(error, queue[0].since, now):
+        _fail([queue.pop(0)], build_behind(error))

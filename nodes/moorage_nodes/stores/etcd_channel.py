@@ -19,7 +19,7 @@ from moorage_nodes.stores.etcd_errors import build_error, is_never_sent, is_unre
 
 # Together they end a call within 4 s whatever etcd does.
 WRITE_SECONDS = 2.5
-READ_SECONDS = (2.0, 1.5)  # the first attempt, then the only other one
+READ_SECONDS = (1.5, 1.5)  # the first attempt, then the only other one
 _RETRY_PAUSE = 0.05
 
 _OPTIONS: list[tuple[str, int]] = [

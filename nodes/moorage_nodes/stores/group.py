@@ -10,7 +10,7 @@ from typing import Protocol
 
 from moorage.core.errors import RequestRefusedError
 from moorage_nodes.stores.contracts import MAX_TXN_OPS, Txn, TxnResult
-from moorage_nodes.stores.fanout import build_own
+from moorage_nodes.stores.fanout import build_behind, build_own, should_fail_too
 from moorage_nodes.stores.footprint import Footprint, Touched
 from moorage_nodes.stores.observer import NullObserver, Observer
 
@@ -26,10 +26,11 @@ class Transactor(Protocol):
 
 
 class _Member:
-    __slots__ = ("done", "footprint", "txn")
+    __slots__ = ("done", "footprint", "since", "txn")
 
-    def __init__(self, txn: Txn, done: "asyncio.Future[TxnResult]") -> None:
+    def __init__(self, txn: Txn, done: "asyncio.Future[TxnResult]", since: float) -> None:
         self.txn = txn
+        self.since = since  # by the event loop's clock
         self.footprint = Footprint(txn)
         self.done = done
 
@@ -58,7 +59,7 @@ class TransactionGroup:
     async def submit(self, txn: Txn) -> TxnResult:
         """Carry out `txn`; it may be cancelled like any call, and harms no other."""
         loop = asyncio.get_running_loop()
-        member = _Member(txn, loop.create_future())
+        member = _Member(txn, loop.create_future(), loop.time())
         self._waiting.append(member)
         if not self._pump_due and self._free:
             # Not at once: what else comes in this turn of the loop goes along.
@@ -129,16 +130,22 @@ class TransactionGroup:
                     _succeed(member, result)
         except RequestRefusedError as error:
             if len(batch) == 1:
-                _fail(batch[0], error)
+                _fail(batch[0], build_own(error))
             else:  # one bad member has it refused for all: nothing was written
                 await asyncio.gather(*(self._carry([member]) for member in batch))
         except Exception as error:  # noqa: BLE001 - whatever it is, the members must hear of it
             for member in batch:
-                _fail(member, error)
+                _fail(member, build_own(error))
+            self._fail_waiting(error)
         except BaseException:
             for member in batch:
                 member.done.cancel()
             raise
+
+    def _fail_waiting(self, error: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._waiting and should_fail_too(error, self._waiting[0].since, now):
+            _fail(self._waiting.popleft(), build_behind(error))
 
 
 def _succeed(member: _Member, result: TxnResult) -> None:
@@ -148,4 +155,4 @@ def _succeed(member: _Member, result: TxnResult) -> None:
 
 def _fail(member: _Member, error: Exception) -> None:
     if not member.done.done():
-        member.done.set_exception(build_own(error))
+        member.done.set_exception(error)

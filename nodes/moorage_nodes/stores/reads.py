@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from moorage_nodes.stores.contracts import MAX_TXN_OPS, KeyValue, Range, RangeResult, Snapshot
-from moorage_nodes.stores.fanout import build_own
+from moorage_nodes.stores.fanout import build_own, should_fail_too
 from moorage_nodes.stores.observer import Observer
 
 Read = bytes | Range  # a key, or a bounded range
@@ -18,9 +18,10 @@ MAX_IN_FLIGHT = 2
 
 
 class _Batch:
-    __slots__ = ("keys", "waiters")
+    __slots__ = ("keys", "since", "waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
+        self.since = since  # by the event loop's clock
         self.keys: dict[Read, None] = {}  # in order, each once
         self.waiters: list[asyncio.Future[Snapshot]] = []
 
@@ -28,6 +29,11 @@ class _Batch:
         if len(self.keys) + len(keys) <= MAX_TXN_OPS:
             return True
         return len(self.keys) + sum(key not in self.keys for key in keys) <= MAX_TXN_OPS
+
+    def fail(self, error: Exception) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_exception(build_own(error))
 
 
 class ReadBatcher:
@@ -43,11 +49,11 @@ class ReadBatcher:
 
     async def read(self, keys: Sequence[Read]) -> Snapshot:
         """`keys` (at most `MAX_TXN_OPS`) at one revision; the snapshot may hold other keys as well."""
+        loop = asyncio.get_running_loop()
         if not self._waiting or not self._waiting[-1].has_room(keys):
-            self._waiting.append(_Batch())
+            self._waiting.append(_Batch(loop.time()))
         batch = self._waiting[-1]
         batch.keys.update(dict.fromkeys(keys))
-        loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Snapshot] = loop.create_future()
         batch.waiters.append(waiter)
         if self._free and not self._start_due:
@@ -80,9 +86,10 @@ class ReadBatcher:
                     if not waiter.done():
                         waiter.set_result(snapshot)
         except Exception as error:  # noqa: BLE001 - whatever it is, the readers must hear of it
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(build_own(error))
+            batch.fail(error)
+            now = asyncio.get_running_loop().time()
+            while self._waiting and should_fail_too(error, self._waiting[0].since, now):
+                self._waiting.popleft().fail(error)
         except BaseException:
             for waiter in waiters:
                 waiter.cancel()

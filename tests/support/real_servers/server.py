@@ -14,7 +14,7 @@ from pathlib import Path
 
 _IN_MEMORY = Path("/dev/shm")
 _ROOMY_BYTES = 2 * 1024**3
-_START_SECONDS = 30
+_START_SECONDS = 90
 _STOP_SECONDS = 10
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _libc = ctypes.CDLL(None)

@@ -3,12 +3,13 @@ import random
 
 import pytest
 
-from moorage.core.errors import NameTakenError, StoreUnavailableError
+from moorage.core.errors import NameTakenError, OutcomeUnknownError, StoreUnavailableError
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.namespace import Namespaces
 from moorage_nodes.metadata.records import DIRECTORY, LIVE, Child, Head, JournalEntry
 from moorage_nodes.metadata.view import RangeKey, View
 from moorage_nodes.stores.contracts import MetadataStore, Put, Txn, TxnResult
+from moorage_nodes.stores.fanout import LINE_SECONDS
 from moorage_nodes.stores.memory import MemoryStore
 
 INCARNATION = b"first"
@@ -215,3 +216,29 @@ async def test_a_read_ends_however_fast_others_write_and_is_of_one_head() -> Non
 
     sequence, found = await here.read("ns", look)
     assert len(found) == sequence > 1
+
+
+async def test_who_has_waited_long_behind_a_store_that_does_not_answer_is_told_with_the_first(store) -> None:
+    gate = asyncio.Event()
+
+    class Mute(Direct):
+        async def submit(self, txn: Txn) -> TxnResult:
+            self.count += 1
+            await gate.wait()
+            raise OutcomeUnknownError("no answer")
+
+    mute = Mute(store)
+    engine = Namespaces(store, mute, incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(1))
+    first = asyncio.create_task(engine.change("ns", make("a", "one")))
+    while not mute.count:
+        await asyncio.sleep(0)
+    late = asyncio.create_task(engine.change("ns", make("b", "two")))
+    await asyncio.sleep(LINE_SECONDS)
+    young = asyncio.create_task(engine.change("ns", make("c", "three")))
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.wait([first, late, young])
+    errors = [type(task.exception()) for task in (first, late, young)]
+    # Nothing of the late one was sent, so nothing is unknown; the young one was tried.
+    assert errors == [OutcomeUnknownError, StoreUnavailableError, OutcomeUnknownError]
+    assert mute.count == 2

@@ -6,6 +6,7 @@ import pytest
 
 from moorage.core.errors import OutcomeUnknownError, RequestRefusedError, StoreUnavailableError
 from moorage_nodes.stores.contracts import Delete, Put, Range, Txn, absent, unchanged
+from moorage_nodes.stores.fanout import LINE_SECONDS
 from moorage_nodes.stores.faulty import Fault, FaultyStore, Plan
 from moorage_nodes.stores.group import MAX_IN_FLIGHT, MAX_MEMBERS, TransactionGroup
 from moorage_nodes.stores.memory import MemoryStore
@@ -318,3 +319,30 @@ async def test_thousands_at_once_all_come_through():
     assert sum(size for _, size in batches.sizes) == 2000
     assert {kind for kind, _ in batches.sizes} == {"commit"}
     assert max(size for _, size in batches.sizes) == MAX_MEMBERS
+
+
+async def test_who_has_waited_long_behind_a_store_that_does_not_answer_is_told_with_the_first():
+    gates: list[asyncio.Future] = []
+
+    class Mute:
+        async def transact(self, txn):
+            gates.append(asyncio.get_running_loop().create_future())
+            return await gates[-1]
+
+    group = TransactionGroup(Mute())
+    first = [(await start(group, Txn(then=(Put(b"%d" % n, b""),))))[0] for n in range(MAX_IN_FLIGHT)]
+    late = await start(group, create(b"late"))
+    await asyncio.sleep(LINE_SECONDS)
+    young = await start(group, create(b"young"))
+    gates[0].set_exception(OutcomeUnknownError("no answer"))
+    await settle()
+    # Nothing of it was sent, so nothing is unknown.
+    assert [type(task.exception()) for task in (first[0], *late)] == [
+        OutcomeUnknownError,
+        StoreUnavailableError,
+    ]
+    assert not young[0].done()
+    assert len(gates) == MAX_IN_FLIGHT + 1
+    for gate in gates[1:]:
+        gate.set_exception(StoreUnavailableError("gone"))
+    await asyncio.gather(first[1], *young, return_exceptions=True)

@@ -6,6 +6,7 @@ import pytest
 
 from moorage.core.errors import StoreUnavailableError
 from moorage_nodes.stores.contracts import MAX_TXN_OPS, KeyValue, Snapshot
+from moorage_nodes.stores.fanout import LINE_SECONDS
 from moorage_nodes.stores.observer import NullObserver
 from moorage_nodes.stores.reads import MAX_IN_FLIGHT, ReadBatcher, select
 
@@ -159,3 +160,17 @@ def test_only_what_was_asked_for_is_selected():
     assert set(select(Snapshot(1, found), [b"a", b"c"]).found) == {b"a"}
     assert set(select(Snapshot(1, found), [b"b", b"a", b"c"]).found) == {b"a", b"b"}
     assert select(Snapshot(1, {}), [b"a"]).found == {}
+
+
+async def test_who_has_waited_long_behind_a_store_that_does_not_answer_is_told_with_the_first(busy):
+    backend, batcher = busy
+    late = await start(batcher, *([b"%d-%d" % (n, k) for k in range(100)] for n in range(2)))
+    await asyncio.sleep(LINE_SECONDS)
+    young = await start(batcher, [b"young-%d" % k for k in range(100)])
+    await backend.answer(0, StoreUnavailableError("gone"))
+    errors = await asyncio.gather(*late, return_exceptions=True)
+    assert [type(error) for error in errors] == [StoreUnavailableError] * 2
+    assert errors[0] is not errors[1]
+    assert not young[0].done()
+    await backend.answer(MAX_IN_FLIGHT)
+    assert (await young[0]).found[b"young-0"].value == b"young-0"
