@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from moorage.core.ids import MAX_CHUNK_BYTES
+from moorage.core.ids import MAX_CHUNK_BYTES, parse_hash
 
 MAX_CALL_CHUNKS = 4096  # one call's chunks are one value in etcd: with the longest names about 700 kB
 MAX_LOCATE_IDS = 1024
+MAX_VERIFIED_CHUNKS = 1024
 MANIFEST_PAGE_CHUNKS = 1024
 
 Size = Annotated[int, Meta(ge=0, le=MAX_CHUNK_BYTES)]
@@ -109,6 +110,47 @@ class MarkAnswer(Struct, kw_only=True, frozen=True):
     """How many were marked by this call."""
 
     marked: int
+
+
+class ListObjectsRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/objects` (block): the objects below `prefix` (a namespace, or an upload of one, with `/`
+    behind it), those behind the name `start_after`.
+    """
+
+    prefix: str
+    start_after: str = ""
+
+
+class ListObjectsAnswer(Struct, kw_only=True, frozen=True):
+    """(name, size) in the order of the S3 server; `more`: ask again behind the last one."""
+
+    objects: list[tuple[str, int]]
+    more: bool
+
+
+class VerifiedChunk(Struct, kw_only=True, frozen=True):
+    """A chunk whose bytes are to be read again: `object` as in `Place`."""
+
+    hash: str
+    size: Size
+    object: str
+    offset: Offset
+
+    def digest(self) -> bytes:
+        return parse_hash(self.hash)
+
+
+class VerifyRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/verify` (block)."""
+
+    namespace: str
+    chunks: Annotated[list[VerifiedChunk], Meta(max_length=MAX_VERIFIED_CHUNKS)]
+
+
+class VerifyAnswer(Struct, kw_only=True, frozen=True):
+    """Of each chunk, in order."""
+
+    verdicts: list[Literal["ok", "lost", "damaged"]]
 
 
 class ManifestRequest(Struct, kw_only=True, frozen=True):
