@@ -112,22 +112,6 @@ class MarkAnswer(Struct, kw_only=True, frozen=True):
     marked: int
 
 
-class ListObjectsRequest(Struct, kw_only=True, frozen=True):
-    """`POST /internal/objects` (block): the objects below `prefix` (a namespace, or an upload of one, with `/`
-    behind it), those behind the name `start_after`.
-    """
-
-    prefix: str
-    start_after: str = ""
-
-
-class ListObjectsAnswer(Struct, kw_only=True, frozen=True):
-    """(name, size) in the order of the S3 server; `more`: ask again behind the last one."""
-
-    objects: list[tuple[str, int]]
-    more: bool
-
-
 class VerifiedChunk(Struct, kw_only=True, frozen=True):
     """A chunk whose bytes are to be read again: `object` as in `Place`."""
 

@@ -253,7 +253,9 @@ class DamagedTreeError(MoorageError):
 
 
 class DamagedChunkError(MoorageError):
-    """Bytes that do not match their hash are never served."""
+    """Bytes that are lost or do not match their hash are never served. A retry does not help: who has the bytes
+    uploads them again, which heals the chunk.
+    """
 
     word = "damaged_chunk"
 
@@ -277,6 +279,7 @@ HTTP_STATUS: dict[type[MoorageError], int] = {
     StateError: 409,
     GoneError: 410,
     StoreUnavailableError: 503,
+    DamagedChunkError: 500,
 }
 
 

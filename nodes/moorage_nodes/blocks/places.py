@@ -53,6 +53,10 @@ class Places:
         (located,) = await self.locate(reader, [chunk_id])
         return located
 
+    def forget(self, reader: Reader, chunk: Place) -> None:
+        """Its bytes were not right there: the next reader asks L3."""
+        self._places.drop((reader.namespace, chunk.hash))
+
     async def locate(self, reader: Reader, chunk_ids: Sequence[str]) -> list[Place]:
         """Each of these chunks, from L3; `NotFoundError` when one is not held."""
         question = LocateRequest(namespace=reader.namespace, ids=list(chunk_ids))

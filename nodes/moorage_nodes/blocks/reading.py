@@ -1,6 +1,7 @@
 """Reading chunks: no byte of a whole chunk is the last one sent before its SHA-256 was found right.
 
-A reader that does not find an object asks L3 once more: the collector may have moved the chunk meanwhile.
+A reader that does not find an object, or finds other bytes, asks L3 once more: the collector may have moved the
+chunk meanwhile, or a client healed it.
 """
 
 import hashlib
@@ -43,12 +44,12 @@ class Reading:
             return await self.stream(reader, chunk, first, length)
 
         async def read(place: Place) -> Buffer:
-            return await self._objects.get(_name(reader, place), offset=place.offset + first, length=length)
+            data = await self._objects.get(_name(reader, place), offset=place.offset + first, length=length)
+            if length == chunk.size:
+                _verify(chunk, data)
+            return data
 
-        data = await self._where_it_lies(reader, chunk, read) if length else b""
-        if length == chunk.size:
-            _verify(chunk, data)
-        return _sliced(data)
+        return _sliced(await self._where_it_lies(reader, chunk, read) if length else b"")
 
     async def stream(
         self, reader: Reader, chunk: Place, first: int, length: int
@@ -61,7 +62,26 @@ class Reading:
             )
 
         stream = await self._where_it_lies(reader, chunk, begin)
-        return _verified(chunk, stream.chunks) if length == chunk.size else _as_they_come(stream.chunks)
+        if length != chunk.size:
+            return _as_they_come(stream.chunks)
+        return self._verified(reader, chunk, stream.chunks)
+
+    async def _verified(
+        self, reader: Reader, chunk: Place, pieces: AsyncIterator[bytes]
+    ) -> AsyncGenerator[Buffer, None]:
+        digest = hashlib.sha256()
+        held: Buffer | None = None
+        async for piece in pieces:
+            digest.update(piece)
+            if held is not None:
+                yield held
+            held = piece
+        if digest.hexdigest() != chunk.hash.removeprefix(HASH_PREFIX):
+            # Too late to begin anew: who asks again is told where it lies now.
+            self._places.forget(reader, chunk)
+            raise _wrong(chunk)
+        if held is not None:
+            yield held
 
     async def read_run(self, reader: Reader, run: Run) -> bytes:
         """The bytes of a run of small chunks, verified."""
@@ -69,14 +89,14 @@ class Reading:
             self._refuse(reader, chunk)
         try:
             data = await self._objects.get(_name(reader, run.chunks[0]), offset=run.offset, length=run.length)
-        except RangeError:
-            raise _lost(reader, run.chunks[0]) from None
-        except ObjectNotFoundError:
+            return _cut(run, data)
+        except (ObjectNotFoundError, RangeError, DamagedChunkError):
             return await self._read_moved(reader, run)
-        return _cut(run, data)
 
     async def _read_moved(self, reader: Reader, run: Run) -> bytes:
         moved = await self._places.locate(reader, [chunk.hash for chunk in run.chunks])
+        for chunk in moved:
+            self._refuse(reader, chunk)
         parts: list[bytes] = []
         for each in plan_runs(moved, 0, run.skip, run.skip + run.take - 1):
             try:
@@ -92,12 +112,12 @@ class Reading:
         """`call` with the chunk's place; where that is not right any more, with the one that L3 knows now."""
         self._refuse(reader, chunk)
         try:
-            try:
-                return await call(chunk)
-            except ObjectNotFoundError:
-                again = await self._places.again(reader, chunk.hash)
-                self._refuse(reader, again)
-                return await call(again)
+            return await call(chunk)
+        except (ObjectNotFoundError, RangeError, DamagedChunkError):
+            again = await self._places.again(reader, chunk.hash)
+        self._refuse(reader, again)
+        try:
+            return await call(again)
         except (ObjectNotFoundError, RangeError):
             raise _lost(reader, chunk) from None
 
@@ -143,20 +163,6 @@ def _cut(run: Run, data: Buffer) -> bytes:
             known[chunk.hash] = part
         parts.append(part)
     return b"".join(parts)[run.skip : run.skip + run.take]
-
-
-async def _verified(chunk: Place, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Buffer, None]:
-    digest = hashlib.sha256()
-    held: Buffer | None = None
-    async for piece in pieces:
-        digest.update(piece)
-        if held is not None:
-            yield held
-        held = piece
-    if digest.hexdigest() != chunk.hash.removeprefix(HASH_PREFIX):
-        raise _wrong(chunk)
-    if held is not None:
-        yield held
 
 
 async def _as_they_come(pieces: AsyncIterator[bytes]) -> AsyncGenerator[Buffer, None]:

@@ -1,8 +1,9 @@
 """The check of a live system: namespace by namespace, each at one revision of the store (DESIGN.md, Invariants).
 
-**No false findings.** What etcd holds is compared at one revision. The bucket is listed *before* that: an object that
-the registry names and the list lacks may have been stored since, so both are asked again before it is told. And an
-object of an upload that has ended before the revision, which the registry does not name there, never will be named.
+**No false findings.** What etcd holds is compared at one revision. The bucket is listed *before* that. An object that
+the registry names and the list lacks may have been stored since the list was begun; then the object itself is asked.
+It may have been moved or collected since; so the record is read once more before anything is told. And an object of an
+upload that has ended before the revision, which the registry does not name there, never will be named.
 
 **Bounded memory.** One pass over the keys; what must be compared with one another is dealt out to parts by hash,
 beyond a bound in temporary files. What grows is a few bytes per directory, and what is told.
@@ -16,24 +17,21 @@ import msgspec
 
 from moorage.core.errors import CompactedError, DamagedTreeError, StoreUnavailableError
 from moorage.core.ids import format_hash
-from moorage_nodes.fsck.chunks import StoredObject, Trouble, check_chunks, join_objects
+from moorage_nodes.fsck.chunks import Trouble, check_chunks, join_objects
 from moorage_nodes.fsck.findings import Finding, Findings
+from moorage_nodes.fsck.objects import ObjectsCheck
 from moorage_nodes.fsck.partitions import PARTS, Partitions
 from moorage_nodes.fsck.pools import Pool
 from moorage_nodes.fsck.tables import Tables, segments_of, summarize
 from moorage_nodes.fsck.tree import check_tree
-from moorage_nodes.metadata import keys, records
-from moorage_nodes.metadata.bulk_reads import read_keys
-from moorage_nodes.metadata.records import CHUNK_DAMAGED, Chunk, Entry
+from moorage_nodes.metadata import keys
+from moorage_nodes.metadata.records import Entry
 from moorage_nodes.metadata.scan import scan_list, scan_manifests, scan_namespaces, scan_range
-from moorage_nodes.peer_api import MAX_VERIFIED_CHUNKS, VerifiedChunk
 from moorage_nodes.stores.contracts import MetadataStore, prefix_end
 
 MAX_ATTEMPTS = 5  # at a namespace that is compacted away while it is read
 MAX_EXPLAINED = 1000  # troubles whose files are looked up
 FILES_NAMED = 3  # of each
-VERIFIED_BYTES = 16 * 1024 * 1024  # of chunks in one question
-PARALLEL_QUESTIONS = 2
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -135,7 +133,8 @@ class _NamespaceCheck:
         self._progress = progress
         self._on_progress = on_progress
         self._findings = Findings()
-        self._revision = 0
+        self._revision = 0  # at which all of etcd is read
+        self._listed_at = 0  # before which the bucket was not listed
 
     async def run(self) -> Tables:
         for _ in range(MAX_ATTEMPTS):
@@ -154,9 +153,10 @@ class _NamespaceCheck:
         )
 
     async def _check(self, tables: Tables) -> None:
+        self._listed_at = await self._newest()
         listed = {name: await self._list(pool, tables) for name, pool in self._pools.items()}
         try:
-            self._revision = (await self._store.get_many([keys.head(self._namespace)])).revision
+            self._revision = await self._newest()
             await self._read(tables)
             await self._check_lists(tables)
             await self._check_work(tables)
@@ -168,14 +168,15 @@ class _NamespaceCheck:
             for partitions in listed.values():
                 partitions.close()
 
+    async def _newest(self) -> int:
+        return (await self._store.get_many([keys.head(self._namespace)])).revision
+
     async def _list(self, pool: Pool, tables: Tables) -> Partitions:
         listed = Partitions()
-        prefix = f"{self._namespace}/"
         count = 0
-        async for page in pool.list_objects(prefix):
-            for info in page:
-                name = info.name[len(prefix) :]
-                listed.parts[hash(name) % PARTS].append(_encode((name, info.size)))
+        async for page in pool.list_objects(self._namespace):
+            for name, size in page:
+                listed.parts[hash(name) % PARTS].append(_encode((name, size)))
             count += len(page)
             listed.settle()
         tables.counts["objects"] = tables.counts.get("objects", 0) + count
@@ -292,9 +293,15 @@ class _NamespaceCheck:
         return users
 
     async def _check_objects(self, tables: Tables, listed: Mapping[str, Partitions]) -> None:
+        check = ObjectsCheck(
+            self._store,
+            self._pools,
+            self._namespace,
+            since=self._listed_at,
+            deep=self._deep,
+            on_read=self._on_read,
+        )
         troubles: list[Trouble] = []
-        waiting: list[tuple[str, VerifiedChunk]] = []
-        size = 0
         for each in join_objects(tables, listed, tables.uploads.__contains__):
             if not each.chunks:
                 self._findings.add(
@@ -303,109 +310,16 @@ class _NamespaceCheck:
                     each.name,
                     f"It has {each.size} bytes, in {each.pool!r}.",
                 )
-            elif each.size is None or each.ends() > each.size:
-                troubles += await self._look_again(each)
-            elif self._deep:
-                asked = [number for number, chunk in enumerate(each.chunks) if not chunk.is_damaged]
-                waiting += [(each.pool, _question(each, number)) for number in asked]
-                size += sum(each.chunks[number].size for number in asked)
-                if size >= PARALLEL_QUESTIONS * VERIFIED_BYTES:
-                    troubles += await self._verify(waiting)
-                    waiting, size = [], 0
-        troubles += await self._verify(waiting)
+            else:
+                troubles += await check.look_at(each)
+        troubles += await check.finish()
         await self._tell(troubles[:MAX_EXPLAINED])
         for trouble in troubles[MAX_EXPLAINED:]:
             self._findings.count(trouble.kind, 1)
 
-    async def _look_again(self, stored: StoredObject) -> list[Trouble]:
-        """The object was not in the list, or too short: it may have been stored since, or the chunk moved."""
-        prefix = f"{self._namespace}/{stored.name.partition('/')[0]}/"
-        size: int | None = None
-        async for page in self._pools[stored.pool].list_objects(prefix):
-            for info in page:
-                if info.name == f"{self._namespace}/{stored.name}":
-                    size = info.size
-        hurt = [chunk for chunk in stored.chunks if size is None or chunk.offset + chunk.size > size]
-        still = await self._still_there([(stored.pool, stored.name, chunk.digest) for chunk in hurt])
-        kind = "object_missing" if size is None else "object_short"
-        detail = "is not in the bucket" if size is None else f"has only {size} bytes"
-        return [
-            Trouble(kind, chunk.digest, f"The object {stored.name} of {stored.pool!r} {detail}.")
-            for chunk in hurt
-            if chunk.digest in still and not chunk.is_damaged
-        ]
-
-    async def _still_there(self, places: Sequence[tuple[str, str, bytes]]) -> set[bytes]:
-        """Those of the chunks whose records name these (pool, object) now, and are not marked as damaged."""
-        found = await read_keys(self._store, [keys.chunk(self._namespace, digest) for _, _, digest in places])
-        still: set[bytes] = set()
-        for pool, name, digest in places:
-            kv = found.get(keys.chunk(self._namespace, digest))
-            chunk = None if kv is None else records.decode(Chunk, kv.value)
-            if (
-                chunk is not None
-                and (chunk.pool, chunk.object) == (pool, name)
-                and chunk.state != CHUNK_DAMAGED
-            ):
-                still.add(digest)
-        return still
-
-    async def _verify(self, waiting: Sequence[tuple[str, VerifiedChunk]]) -> list[Trouble]:
-        """Read these again."""
-        questions = list(_split(waiting))
-        troubles: list[Trouble] = []
-        for start in range(0, len(questions), PARALLEL_QUESTIONS):
-            asked = questions[start : start + PARALLEL_QUESTIONS]
-            for each in await asyncio.gather(*(self._ask(pool, chunks) for pool, chunks in asked)):
-                troubles += each
-            self._progress.bytes_read += sum(chunk.size for _, chunks in asked for chunk in chunks)
-            self._on_progress(self._progress)
-        return troubles
-
-    async def _ask(self, pool: str, chunks: Sequence[VerifiedChunk]) -> list[Trouble]:
-        verdicts = await self._pools[pool].verify(self._namespace, chunks)
-        bad = [chunk for chunk, verdict in zip(chunks, verdicts, strict=True) if verdict != "ok"]
-        if not bad:
-            return []
-        # Once more, and only then the registry: what the collector moved or took away meanwhile is no finding.
-        verdicts = await self._pools[pool].verify(self._namespace, bad)
-        wrong = [(chunk, verdict) for chunk, verdict in zip(bad, verdicts, strict=True) if verdict != "ok"]
-        still = await self._still_there([(pool, chunk.object, chunk.digest()) for chunk, _ in wrong])
-        return [
-            Trouble(
-                "object_missing" if verdict == "lost" else "bytes_differ",
-                chunk.digest(),
-                f"Its bytes at {chunk.offset} of the object {chunk.object} of {pool!r} are "
-                f"{'not there' if verdict == 'lost' else 'other ones'}.",
-            )
-            for chunk, verdict in wrong
-            if chunk.digest() in still
-        ]
-
-
-def _question(stored: StoredObject, number: int) -> VerifiedChunk:
-    chunk = stored.chunks[number]
-    return VerifiedChunk(
-        hash=format_hash(chunk.digest), size=chunk.size, object=stored.name, offset=chunk.offset
-    )
-
-
-def _split(
-    waiting: Sequence[tuple[str, VerifiedChunk]],
-) -> Iterable[tuple[str, list[VerifiedChunk]]]:
-    """Questions of one pool each, of bounded size."""
-    by_pool: dict[str, list[VerifiedChunk]] = {}
-    sizes: dict[str, int] = {}
-    for pool, chunk in waiting:
-        asked = by_pool.setdefault(pool, [])
-        size = sizes.get(pool, 0) + chunk.size
-        if asked and (size > VERIFIED_BYTES or len(asked) >= MAX_VERIFIED_CHUNKS):
-            yield pool, asked
-            asked, size = [], chunk.size
-            by_pool[pool] = asked
-        asked.append(chunk)
-        sizes[pool] = size
-    yield from ((pool, asked) for pool, asked in by_pool.items() if asked)
+    def _on_read(self, count: int) -> None:
+        self._progress.bytes_read += count
+        self._on_progress(self._progress)
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from moorage.core.ids import format_hash
 from moorage_nodes.fsck.partitions import PARTS, Partitions
 from moorage_nodes.fsck.tables import Tables
 from moorage_nodes.metadata.records import CHUNK_CONDEMNED, CHUNK_DAMAGED
@@ -24,12 +23,13 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A chunk as the registry places it."""
+    """A chunk as the registry places it, since the revision `since`."""
 
     digest: bytes
     size: int
     offset: int
     is_damaged: bool
+    since: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,10 @@ class StoredObject:
     size: int | None
     chunks: tuple[Placed, ...]
 
-    def ends(self) -> int:
-        return max((chunk.offset + chunk.size for chunk in self.chunks), default=0)
+    def hurt(self) -> list[Placed]:
+        """The chunks that are not within it, but for those that are marked as damaged."""
+        reach = -1 if self.size is None else self.size
+        return [chunk for chunk in self.chunks if chunk.offset + chunk.size > reach and not chunk.is_damaged]
 
 
 def _cut(data: bytes, width: int) -> Iterator[bytes]:
@@ -95,8 +97,8 @@ def join_objects(
     """
     for number in range(PARTS):
         chunks: dict[tuple[str, str], list[Placed]] = defaultdict(list)
-        for pool, name, offset, size, digest, is_damaged in tables.objects.rows(number):
-            chunks[pool, name].append(Placed(digest, size, offset, is_damaged))
+        for pool, name, offset, size, digest, is_damaged, since in tables.objects.rows(number):
+            chunks[pool, name].append(Placed(digest, size, offset, is_damaged, since))
         sizes = {(pool, name): size for pool, each in listed.items() for name, size in each.rows(number)}
         for (pool, name), placed in chunks.items():
             size = sizes.pop((pool, name), None)
@@ -105,7 +107,3 @@ def join_objects(
         for (pool, name), size in sizes.items():
             if not is_open(name.partition("/")[0]):
                 yield StoredObject(pool, name, size, ())
-
-
-def subject_of(digest: bytes) -> str:
-    return format_hash(digest)

@@ -5,12 +5,12 @@ from typing import Protocol
 
 from moorage_nodes.blocks.verifying import Verdict, verify_chunks
 from moorage_nodes.peer_api import VerifiedChunk
-from moorage_nodes.stores.contracts import ObjectInfo, ObjectStore
+from moorage_nodes.stores.contracts import ObjectStore
 
 
 class Pool(Protocol):
-    def list_objects(self, prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
-        """Every object below a prefix that ends in `/`, in pages. Any error: the list is not whole."""
+    def list_objects(self, namespace: str) -> AsyncIterator[Sequence[tuple[str, int]]]:
+        """Every object of a namespace, (name as in `peer_api.Place`, size), in pages. Any error: it is not whole."""
         ...
 
     async def verify(self, namespace: str, chunks: Sequence[VerifiedChunk]) -> list[Verdict]:
@@ -24,8 +24,10 @@ class DirectPool:
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
 
-    def list_objects(self, prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
-        return self._objects.list(prefix)
+    async def list_objects(self, namespace: str) -> AsyncIterator[Sequence[tuple[str, int]]]:
+        prefix = f"{namespace}/"
+        async for page in self._objects.list(prefix):
+            yield [(info.name.removeprefix(prefix), info.size) for info in page]
 
     async def verify(self, namespace: str, chunks: Sequence[VerifiedChunk]) -> list[Verdict]:
         return await verify_chunks(self._objects, namespace, chunks)

@@ -87,7 +87,7 @@ class Tables:
         self.nodes = Partitions()
         self.references = Partitions()  # digest + size, 36 bytes each
         self.chunks = Partitions()  # digest + size + state, 37 bytes each
-        self.objects = Partitions()  # (pool, object, offset, size, digest, is damaged)
+        self.objects = Partitions()  # (pool, object, offset, size, digest, is damaged, revision)
         self.names = Partitions()  # digests that names mean
         self.directories: dict[int, tuple[int, int]] = {hash(self.root): (0, LIVE)}  # id → parent, state
         self.head: Head | None = None
@@ -247,7 +247,8 @@ class Tables:
         self.counts["bytes"] += chunk.size
         self.chunks.parts[digest[0]].append(digest + chunk.size.to_bytes(4) + bytes([chunk.state]))
         if chunk.size or chunk.object:
-            row = (chunk.pool, chunk.object, chunk.offset, chunk.size, digest, chunk.state == CHUNK_DAMAGED)
+            is_damaged = chunk.state == CHUNK_DAMAGED
+            row = (chunk.pool, chunk.object, chunk.offset, chunk.size, digest, is_damaged, kv.mod_revision)
             self.objects.parts[hash(chunk.object) % PARTS].append(_encode(row))
 
     def _read_name(self, kv: KeyValue) -> None:

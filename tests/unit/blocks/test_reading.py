@@ -4,6 +4,7 @@ import asyncio
 import os
 from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 import pytest
 import upload_bed
@@ -219,6 +220,38 @@ async def test_a_chunk_marked_as_damaged_is_not_served(bed):
     await change_record(bed, b"bytes", state=CHUNK_DAMAGED)
     refused(await get(bed, f"/chunks/{hash_of(b'bytes')}"), 500, "damaged_chunk")
     refused(await get(bed, "/files/f/content"), 500, "damaged_chunk")
+
+
+@pytest.mark.parametrize("harm", ["other bytes", "lost"])
+@pytest.mark.parametrize("size", [5, LARGE])
+async def test_a_chunk_that_was_healed_is_read_also_by_who_remembers_its_old_place(bed, harm, size):
+    data = os.urandom(size)
+    await bed.write("f", [data])
+    assert (await get(bed, f"/chunks/{hash_of(data)}")).content == data  # and its place remembered
+    held = bed.objects.inner._objects
+    (name,) = bed.objects.puts
+    if harm == "lost":
+        held.pop(name)
+    else:
+        held[name] = bytes(size)
+    refused(await get(bed, f"/chunks/{hash_of(data)}"), 500, "damaged_chunk")
+    await change_record(bed, data, state=CHUNK_DAMAGED)  # as the scrubber does
+    await bed.write("g", [data])
+    for path in (f"/chunks/{hash_of(data)}", "/files/f/content", "/files/g/content"):
+        assert (await get(bed, path)).content == data
+
+
+async def test_a_streamed_chunk_that_was_healed_is_read_at_the_second_try(bed, without_room):
+    data = os.urandom(LARGE)
+    await bed.write("f", [data])
+    path = f"/chunks/{hash_of(data)}"
+    assert (await get(bed, path)).content == data
+    bed.objects.inner._objects[bed.objects.puts[0]] = bytes(LARGE)
+    await change_record(bed, data, state=CHUNK_DAMAGED)
+    await bed.write("g", [data])
+    with pytest.raises(httpx.HTTPError):
+        await get(bed, path)
+    assert (await get(bed, path)).content == data
 
 
 async def test_a_chunk_that_was_collected_is_not_found(bed):

@@ -279,8 +279,7 @@ class _Commits:
             return _Version(draft, draft.prepared.summary, content.entries)
         sizes = dict(draft.held)
         dead: list[bytes] = []
-        for digest, data in zip(wanted, view.present(list(wanted.values())), strict=True):
-            chunk = None if data is None else records.decode(Chunk, data)
+        for digest, chunk in self._observe_chunks(wanted).items():
             if chunk is None or chunk.state == CHUNK_DAMAGED:
                 continue
             sizes[digest] = chunk.size
@@ -290,6 +289,21 @@ class _Commits:
             return NotPreparedError()
         entries = check_sizes(content.entries, sizes)
         return _Version(draft, summarize(entries), entries, observe_revivals(view, dead))
+
+    def _observe_chunks(self, wanted: Mapping[bytes, bytes]) -> dict[bytes, Chunk | None]:
+        """The records of these chunks, by digest. A damaged one is read anew: an upload heals it, and moves no head."""
+        view = self.view
+        found = {
+            digest: None if data is None else records.decode(Chunk, data)
+            for digest, data in zip(wanted, view.present(list(wanted.values())), strict=True)
+        }
+        damaged = [digest for digest, chunk in found.items() if chunk and chunk.state == CHUNK_DAMAGED]
+        if damaged:
+            view.need_fresh([wanted[digest] for digest in damaged])
+            for digest in damaged:
+                kv = view.fresh(wanted[digest])
+                found[digest] = None if kv is None else records.decode(Chunk, kv.value)
+        return found
 
     def _refuse_place(self, file: UploadFile) -> None:
         """As `tree.refuse_unplaceable`, but what concerns the directory alone is looked at once."""

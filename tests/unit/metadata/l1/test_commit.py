@@ -440,6 +440,20 @@ async def test_a_chunk_that_is_gone_is_missing_however_it_was_known(bed: Bed, go
         await bed.commit(begun.id, "g", 1)
 
 
+async def test_a_damaged_chunk_that_is_uploaded_again_is_healed_at_once(bed: Bed):
+    """Also for a server that has seen the damage, while nothing moves the head."""
+    await bed.write("f", 0, {"a": b"1"})
+    await mark(bed, b"1", CHUNK_DAMAGED)
+    begun = await bed.begin("g", planned=[entry(b"1")])
+    assert begun.required == [hash_of(b"1")]
+    with pytest.raises(MissingChunksError):
+        await bed.commit(begun.id, "g", 1)
+    await bed.store_chunks(begun.id, [(None, b"1")])
+    await bed.commit(begun.id, "g", 1)
+    assert (await bed.chunk(b"1")).state == CHUNK_LIVE
+    assert await bed.read("g") == b"1"
+
+
 async def test_chunks_of_the_version_before_need_no_look(bed: Bed):
     """The collector lets a live version keep its chunks; a damaged one must not stop work on the others."""
     await bed.write("f", 0, {"a": b"1", "b": b"2"})
