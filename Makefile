@@ -7,7 +7,7 @@ IMAGE ?= moorage:dev
 BASE ?= python:3.11-slim
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check lint types imports servers test image e2e bench lock
+.PHONY: help setup run check lint types imports drift crds servers test image e2e bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,7 +18,7 @@ setup: ## Make .venv with everything that the lock names (nothing to do when it 
 run: setup ## Start Moorage on this machine: examples/quickstart.yaml behind NGINX
 	@$(BIN)/moorage up -f examples/quickstart.yaml
 
-check: lint types imports ## Lint, formatting, types and the import rules
+check: lint types imports drift ## Lint, formatting, types, the import rules and what is generated
 
 lint: setup
 	$(BIN)/ruff check .
@@ -30,6 +30,12 @@ types: setup
 
 imports: setup
 	$(BIN)/lint-imports
+
+drift: setup
+	$(BIN)/python tools/write_crds.py --check
+
+crds: setup ## Write crds/ and docs/resources.md from the models
+	$(BIN)/python tools/write_crds.py
 
 servers: setup ## Fetch or build the servers that the tests run on: etcd, MinIO, SeaweedFS, NGINX
 	@$(BIN)/python tools/fetch_servers.py

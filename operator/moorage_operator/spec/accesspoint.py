@@ -1,13 +1,14 @@
 """AccessPoint: one identity realm with one user directory, one public address and one routing table."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from moorage_operator.spec.base import Lifecycle, LocalRef, ObjectMeta, SecretRef, SpecModel
-from moorage_operator.spec.parts import ScaledPart, SharedEtcd, field_error, require_member
-from moorage_operator.spec.scalars import Between, PublicURL, ResourceName
+from moorage_operator.spec.parts import ScaledPart, SharedEtcd
+from moorage_operator.spec.rules import OneOf, Rule, Unique, field_error
+from moorage_operator.spec.scalars import Between, NamespaceName, ObjectName, PublicURL
 
 
 class Auth(ScaledPart):
@@ -35,7 +36,25 @@ class NginxService(SpecModel):
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
         default="ClusterIP", description="Type of the Service."
     )
+    node_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        description="Port of every node that leads to the Service; none means one that the cluster chooses.",
+    )
     annotations: Mapping[str, str] = Field(default={}, description="Annotations of the Service.")
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.nodePort) || self.type != 'ClusterIP'",
+            "nodePort is not allowed when type is ClusterIP",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _node_port_where_there_is_one(self) -> Self:
+        if self.node_port is not None and self.type == "ClusterIP":
+            raise field_error("node_port", "not allowed when type is ClusterIP")
+        return self
 
 
 class NginxExposure(ScaledPart):
@@ -65,8 +84,8 @@ class IngressExposure(SpecModel):
 class ParentRef(SpecModel):
     """A Gateway that the HTTPRoute attaches to."""
 
-    name: ResourceName = Field(description="Name of the Gateway.")
-    namespace: ResourceName | None = Field(
+    name: ObjectName = Field(description="Name of the Gateway.")
+    namespace: NamespaceName | None = Field(
         default=None, description="Namespace of the Gateway; none means this one."
     )
     section_name: str | None = Field(
@@ -99,10 +118,14 @@ class Exposure(SpecModel):
     )
     gateway: GatewayExposure | None = Field(default=None, description="The HTTPRoute when type is gateway.")
 
+    members: ClassVar[OneOf] = OneOf(
+        {"nginx": "nginx", "ingress": "ingress", "gateway": "gateway"}, optional=("nginx", "ingress")
+    )
+    rules: ClassVar[tuple[Rule, ...]] = members.build_rules()
+
     @model_validator(mode="after")
     def _one_member(self) -> Self:
-        members = {"nginx": "nginx", "ingress": "ingress", "gateway": "gateway"}
-        require_member(self, members, optional=("nginx", "ingress"))
+        self.members.check(self)
         return self
 
 
@@ -112,23 +135,16 @@ class AccessPointSpec(Lifecycle):
     public_url: PublicURL = Field(
         description="URL that clients use: scheme, host and optional port, no path."
     )
-    extra_urls: tuple[PublicURL, ...] = Field(
+    extra_urls: Annotated[tuple[PublicURL, ...], Unique()] = Field(
         default=(), max_length=16, description="Further URLs under which the same servers are reached."
     )
-    clusters: tuple[LocalRef, ...] = Field(
+    clusters: Annotated[tuple[LocalRef, ...], Unique("name")] = Field(
         min_length=1,
         max_length=64,
         description="Metadata clusters of this realm; pools and notifiers follow from them.",
     )
     auth: Auth = Field(description="The servers of users, login and placement.")
     exposure: Exposure = Field(default=Exposure(), description="How requests reach the servers.")
-
-    @model_validator(mode="after")
-    def _no_cluster_twice(self) -> Self:
-        names = [cluster.name for cluster in self.clusters]
-        if len(set(names)) < len(names):
-            raise field_error("clusters", "expected each cluster once")
-        return self
 
 
 class AccessPoint(SpecModel):

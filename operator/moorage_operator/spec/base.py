@@ -5,11 +5,13 @@ So they hold what a structural schema can say, and every field carries a sentenc
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
-from moorage_operator.spec.scalars import ResourceName
+from moorage_operator.spec.rules import Rule
+from moorage_operator.spec.scalars import NamespaceName, ObjectName, ResourceName
 
 GROUP = "moorage.dev"
 API_VERSION = "moorage.dev/v1alpha1"
@@ -27,6 +29,18 @@ class SpecModel(BaseModel):
     """Unknown fields are refused, values are never converted (`"3"` is no integer), instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_field_name)
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        found = handler(schema)
+        if cls.rules:
+            handler.resolve_ref_schema(found)["x-kubernetes-validations"] = [
+                rule.as_validation() for rule in cls.rules
+            ]
+        return found
 
 
 class ObjectMeta(SpecModel):
@@ -35,7 +49,7 @@ class ObjectMeta(SpecModel):
     name: ResourceName = Field(
         description="Name of the resource, unique for its kind in its namespace; parts are named after it."
     )
-    namespace: ResourceName = Field(
+    namespace: NamespaceName = Field(
         default="default", description="Namespace of the resource and of all it names."
     )
     labels: Mapping[str, str] = Field(default={}, description="Labels of the resource.")
@@ -49,6 +63,10 @@ class ObjectMeta(SpecModel):
         default=None, description="Owners of the resource; it is collected with the last one."
     )
     finalizers: Any = Field(default=None, description="Who must act before the resource may vanish.")
+    generate_name: Any = Field(default=None, description="Read by the API server where there is no name.")
+    self_link: Any = Field(default=None, description="Written by the API server.")
+    deletion_timestamp: Any = Field(default=None, description="Written by the API server.")
+    deletion_grace_period_seconds: Any = Field(default=None, description="Written by the API server.")
 
 
 class Lifecycle(SpecModel):
@@ -77,4 +95,4 @@ class LocalRef(SpecModel):
 class SecretRef(SpecModel):
     """A reference to a Secret in the same namespace. The operator never reads it; pods mount it."""
 
-    name: ResourceName = Field(description="Name of the Secret in the same namespace.")
+    name: ObjectName = Field(description="Name of the Secret in the same namespace.")

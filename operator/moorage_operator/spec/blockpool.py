@@ -1,19 +1,12 @@
 """BlockPool: block servers over one S3 bucket."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from moorage_operator.spec.base import Lifecycle, ObjectMeta, SecretRef, SpecModel
-from moorage_operator.spec.parts import (
-    Placement,
-    Replicas,
-    Resources,
-    Storage,
-    Template,
-    field_error,
-    require_member,
-)
+from moorage_operator.spec.parts import PodTemplate, Replicas, Storage, Template
+from moorage_operator.spec.rules import OneOf, Rule, field_error, immutable
 from moorage_operator.spec.scalars import BucketName, Image, KeyPrefix, ServiceURL, Text
 
 Region = Annotated[str, Text(r"[a-zA-Z0-9-]{1,64}", "a region such as eu-central-1", 64)]
@@ -22,6 +15,7 @@ Region = Annotated[str, Text(r"[a-zA-Z0-9-]{1,64}", "a region such as eu-central
 class ExternalStore(SpecModel):
     """An S3 bucket that is there."""
 
+    rules: ClassVar[tuple[Rule, ...]] = immutable("endpoint", "bucket", "prefix")
     endpoint: ServiceURL = Field(description="URL of the S3 service. Immutable.")
     region: Region = Field(default="us-east-1", description="Region that requests are signed for.")
     bucket: BucketName = Field(description="Bucket that holds the chunks. Immutable.")
@@ -48,10 +42,20 @@ class ManagedStore(SpecModel):
         description="Number of servers: 1, or at least 4 that spread the data. Immutable.",
     )
     storage: Storage = Field(default=Storage(), description="Volume of each server.")
-    resources: Resources = Field(default=Resources(), description="Compute resources of each server.")
-    placement: Placement = Field(default=Placement(), description="Where the servers' pods may run.")
-    image_pull_secrets: tuple[SecretRef, ...] = Field(
-        default=(), max_length=10, description="Secrets with the credentials of the image's registry."
+    template: PodTemplate = Field(default=PodTemplate(), description="How the servers' pods look.")
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self.servers == 1 || self.servers >= 4", "servers is 1, or at least 4"),
+        *immutable("engine", "servers"),
+        Rule(
+            "(has(self.storage.storageClass) ? self.storage.storageClass : '') == "
+            "(has(oldSelf.storage.storageClass) ? oldSelf.storage.storageClass : '')",
+            "storage.storageClass is immutable",
+        ),
+        Rule(
+            "quantity(self.storage.size).compareTo(quantity(oldSelf.storage.size)) >= 0",
+            "storage.size can only grow",
+        ),
     )
 
     @model_validator(mode="after")
@@ -72,9 +76,12 @@ class Store(SpecModel):
         default=None, description="The S3 server to run when type is Managed."
     )
 
+    members: ClassVar[OneOf] = OneOf({"External": "external", "Managed": "managed"})
+    rules: ClassVar[tuple[Rule, ...]] = (*members.build_rules(), *immutable("type"))
+
     @model_validator(mode="after")
     def _one_member(self) -> Self:
-        require_member(self, {"External": "external", "Managed": "managed"})
+        self.members.check(self)
         return self
 
 

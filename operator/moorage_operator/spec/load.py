@@ -118,6 +118,8 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[FieldPath, s
             return path, _unknown_field(str(path[-1]), _model_at(model, path[:-1]))
         case "field":
             return (*path, to_field_name(context["field"])), context["message"]
+        case "twice":
+            return path, context["message"]
         case "expected":
             message = f"expected {context['expected']}"
         case "literal_error":

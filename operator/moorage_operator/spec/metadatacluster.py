@@ -1,11 +1,12 @@
 """MetadataCluster: L1, L2 and L3 servers over one etcd, a unit that users are placed on."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moorage_operator.spec.base import Lifecycle, LocalRef, ObjectMeta, SpecModel
 from moorage_operator.spec.parts import ClusterEtcd, ScaledPart, Template
+from moorage_operator.spec.rules import Rule, Unique, field_error, immutable
 from moorage_operator.spec.scalars import Between, Cron, ResourceName, ServerKey
 
 
@@ -83,12 +84,19 @@ class UserPlacement(SpecModel):
 class MetadataClusterSpec(Lifecycle):
     """The wished state of a metadata cluster."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *immutable("serverKey"),
+        Rule(
+            "self.blockPools.exists(pool, pool.mode == 'ReadWrite')",
+            "blockPools holds at least one pool with mode ReadWrite",
+        ),
+    )
     server_key: ServerKey = Field(
         description="Name of this cluster in URLs and in its users' records; unique in the AccessPoint. Immutable."
     )
     tiers: Tiers = Field(default=Tiers(), description="The servers of the three tiers.")
     etcd: ClusterEtcd = Field(description="Where the metadata lives.")
-    block_pools: tuple[PoolRef, ...] = Field(
+    block_pools: Annotated[tuple[PoolRef, ...], Unique("name")] = Field(
         min_length=1,
         max_length=32,
         description="Pools that hold the chunks, in order of preference for new ones.",
@@ -101,6 +109,12 @@ class MetadataClusterSpec(Lifecycle):
     )
     gc: Collector = Field(default=Collector(), description="The collector of chunks that nothing refers to.")
     placement: UserPlacement = Field(default=UserPlacement(), description="How new users find this cluster.")
+
+    @model_validator(mode="after")
+    def _one_pool_to_write(self) -> Self:
+        if all(pool.mode == "ReadOnly" for pool in self.block_pools):
+            raise field_error("block_pools", "expected at least one pool with mode ReadWrite")
+        return self
 
 
 class MetadataCluster(SpecModel):

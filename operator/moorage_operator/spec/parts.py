@@ -1,34 +1,15 @@
 """Fields of running parts: their template, their number, their storage, and the etcd that they live in."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from moorage_operator.spec.base import LocalRef, SecretRef, SpecModel
+from moorage_operator.spec.rules import OneOf, Rule, Unique, field_error, immutable
 from moorage_operator.spec.scalars import AtLeast, Image, KeyPrefix, Quantity, ServiceURL
 
 Replicas = Annotated[int, Field(ge=1, le=100)]
-
-
-def field_error(field: str, message: str) -> PydanticCustomError:
-    """An error of one field that only the whole model can see; `field` in Python's spelling."""
-    return PydanticCustomError("field", "{message}", {"field": field, "message": message})
-
-
-def require_member(model: SpecModel, members: Mapping[str, str], *, optional: tuple[str, ...] = ()) -> None:
-    """Holds a union together: `type` names the one member that is set (`members`: type → field).
-
-    `optional` members may be left out where their type is chosen. PydanticCustomError with the field's name.
-    """
-    chosen = members.get(model.type)  # type: ignore[attr-defined]
-    for kind, field in members.items():
-        present = getattr(model, field) is not None
-        if field == chosen and not present and field not in optional:
-            raise field_error(field, f"required when type is {kind}")
-        if field != chosen and present:
-            raise field_error(field, f"only allowed when type is {kind}")
 
 
 class ResourceList(SpecModel):
@@ -65,8 +46,27 @@ class Toleration(SpecModel):
     toleration_seconds: int | None = Field(
         default=None,
         ge=0,
+        le=10 * 365 * 86_400,
         description="How many seconds a NoExecute taint is tolerated; none means for ever.",
     )
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.key) || self.operator == 'Exists'", "key is required when operator is Equal"),
+        Rule("!has(self.value) || self.operator == 'Equal'", "value is only allowed when operator is Equal"),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds is only allowed when effect is NoExecute",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _valid_for_a_pod(self) -> Self:
+        if self.key is None and self.operator == "Equal":
+            raise field_error("key", "required when operator is Equal")
+        if self.value is not None and self.operator == "Exists":
+            raise field_error("value", "only allowed when operator is Equal")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise field_error("toleration_seconds", "only allowed when effect is NoExecute")
+        return self
 
 
 class Placement(SpecModel):
@@ -81,19 +81,24 @@ class Placement(SpecModel):
     )
 
 
-class Template(SpecModel):
-    """How the pods of one part look."""
+class PodTemplate(SpecModel):
+    """How pods look, their image aside."""
 
-    image: Image | None = Field(
-        default=None, description="Image of the part's container; none means the operator's default."
-    )
     resources: Resources = Field(
         default=Resources(), description="Compute resources of the part's container."
     )
     placement: Placement = Field(default=Placement(), description="Where the part's pods may run.")
     annotations: Mapping[str, str] = Field(default={}, description="Annotations added to the part's pods.")
-    image_pull_secrets: tuple[SecretRef, ...] = Field(
+    image_pull_secrets: Annotated[tuple[SecretRef, ...], Unique("name")] = Field(
         default=(), max_length=10, description="Secrets with the credentials of the image's registry."
+    )
+
+
+class Template(PodTemplate):
+    """How the pods of one part look."""
+
+    image: Image | None = Field(
+        default=None, description="Image of the part's container; none means the operator's default."
     )
 
 
@@ -124,12 +129,13 @@ class Storage(SpecModel):
 class ExternalEtcd(SpecModel):
     """An etcd that somebody else runs."""
 
+    rules: ClassVar[tuple[Rule, ...]] = immutable("endpoints", "prefix")
     endpoints: tuple[ServiceURL, ...] = Field(
         min_length=1, max_length=9, description="Client URLs of the members. Immutable."
     )
     tls_secret_ref: SecretRef | None = Field(
         default=None,
-        description="Secret with ca.crt, tls.crt and tls.key for the connection; none means no client certificate.",
+        description="Secret with ca.crt, tls.crt and tls.key for the connection; none means the system's certificates.",
     )
     prefix: KeyPrefix = Field(
         default="/moorage/", description="What every key of ours begins with. Immutable."
@@ -144,6 +150,22 @@ class ManagedEtcd(SpecModel):
     template: Template = Field(default=Template(), description="How the members' pods look.")
 
 
+def _same(field: str, value: str) -> Rule:
+    """What an optional field comes to is immutable; `value` tells it of `{0}`, the object before or after."""
+    now, before = value.format("self"), value.format("oldSelf")
+    return Rule(f"({now}) == ({before})", f"{field} is immutable")
+
+
+def _grows(field: str, value: str) -> Rule:
+    now, before = value.format("self"), value.format("oldSelf")
+    return Rule(f"quantity({now}).compareTo(quantity({before})) >= 0", f"{field} can only grow")
+
+
+_STORAGE_CLASS = (
+    "has({0}.managed) && has({0}.managed.storage.storageClass) ? {0}.managed.storage.storageClass : ''"
+)
+
+
 class ClusterEtcd(SpecModel):
     """Where the metadata of a cluster lives: an etcd of its own or one that is there."""
 
@@ -153,9 +175,18 @@ class ClusterEtcd(SpecModel):
     )
     external: ExternalEtcd | None = Field(default=None, description="The etcd to use when type is External.")
 
+    members: ClassVar[OneOf] = OneOf({"Managed": "managed", "External": "external"}, optional=("managed",))
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *members.build_rules(),
+        *immutable("type"),
+        _same("managed.replicas", "has({0}.managed) ? {0}.managed.replicas : 3"),
+        _same("managed.storage.storageClass", _STORAGE_CLASS),
+        _grows("managed.storage.size", "has({0}.managed) ? {0}.managed.storage.size : '8Gi'"),
+    )
+
     @model_validator(mode="after")
     def _one_member(self) -> Self:
-        require_member(self, {"Managed": "managed", "External": "external"}, optional=("managed",))
+        self.members.check(self)
         return self
 
 
@@ -168,7 +199,14 @@ class SharedEtcd(SpecModel):
     )
     external: ExternalEtcd | None = Field(default=None, description="The etcd to use when type is External.")
 
+    members: ClassVar[OneOf] = OneOf({"Cluster": "cluster", "External": "external"})
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *members.build_rules(),
+        *immutable("type"),
+        _same("cluster.name", "has({0}.cluster) ? {0}.cluster.name : ''"),
+    )
+
     @model_validator(mode="after")
     def _one_member(self) -> Self:
-        require_member(self, {"Cluster": "cluster", "External": "external"})
+        self.members.check(self)
         return self

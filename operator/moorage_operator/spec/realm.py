@@ -148,17 +148,8 @@ class _Resolver:
     def _follow_cluster(self, found: Loaded) -> None:
         cluster = found.manifest
         assert isinstance(cluster, MetadataCluster)
-        named = set()
         for place, pool in enumerate(cluster.spec.block_pools):
-            path = ("spec", "blockPools", place, "name")
-            if pool.name in named:
-                self.problems.append(found.problem(path, f"BlockPool/{pool.name} is named twice"))
-            named.add(pool.name)
-            self._find(found, path, "BlockPool", pool.name)
-        if all(pool.mode == "ReadOnly" for pool in cluster.spec.block_pools):
-            self.problems.append(
-                found.problem(("spec", "blockPools"), "expected at least one pool with mode ReadWrite")
-            )
+            self._find(found, ("spec", "blockPools", place, "name"), "BlockPool", pool.name)
         if cluster.spec.notifier_ref is not None:
             self._find(found, ("spec", "notifierRef", "name"), "Notifier", cluster.spec.notifier_ref.name)
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from moorage_operator.spec.rules import Rule
+
 _DURATION = re.compile(r"(?=.)(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?")
 _QUANTITY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 _SCALE: dict[str | None, Decimal] = {None: Decimal(1), "m": Decimal("0.001")}
@@ -57,10 +59,17 @@ class _Rule:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
+    def rules(self) -> tuple[Rule, ...]:
+        """What the API server checks besides, in CEL."""
+        return ()
+
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {**handler(schema), "pattern": f"^{self.pattern}$", "maxLength": self.longest}
+        found = {**handler(schema), "pattern": f"^{self.pattern}$", "maxLength": self.longest}
+        if rules := self.rules():
+            found["x-kubernetes-validations"] = [rule.as_validation() for rule in rules]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,15 @@ class Between(_Rule):
             raise wrong(f"a duration from {self.low} to {self.high}")
         return value
 
+    def rules(self) -> tuple[Rule, ...]:
+        seconds = " + ".join(
+            f"int('0' + self.find('[0-9]+{unit}').replace('{unit}', '')) * {scale}"
+            for unit, scale in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
+        )
+        low, high = parse_duration(self.low), parse_duration(self.high)
+        text = f"expected a duration from {self.low} to {self.high}, such as 90s, 15m, 1h30m or 30d"
+        return (Rule(f"size(self) > 0 && {seconds} >= {low} && {seconds} <= {high}", text),)
+
 
 @dataclass(frozen=True, slots=True)
 class AtLeast(_Rule):
@@ -106,13 +124,41 @@ class AtLeast(_Rule):
             raise wrong(f"a quantity of at least {self.low}")
         return value
 
+    def rules(self) -> tuple[Rule, ...]:
+        if self.low == "0":
+            return ()
+        compared = f"quantity(self).compareTo(quantity('{self.low}')) >= 0"
+        return (Rule(compared, f"expected a quantity of at least {self.low}"),)
+
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
 _HOST = r"([A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
 _PORT = r"(:[0-9]{1,5})?"
 
 ResourceName = Annotated[
-    str, Text(_LABEL, "lower-case letters, digits and inner dashes, at most 40 characters", 40)
+    str,
+    # Services are named after it, and their names begin with a letter (RFC 1035).
+    Text(
+        r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?",
+        "a lower-case letter, then lower-case letters, digits and inner dashes, at most 40 characters",
+        40,
+    ),
+]
+NamespaceName = Annotated[
+    str,
+    Text(
+        r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
+        "lower-case letters, digits and inner dashes, at most 63 characters",
+        63,
+    ),
+]
+ObjectName = Annotated[
+    str,
+    Text(
+        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+        "lower-case letters, digits and inner dashes and dots, at most 253 characters",
+        253,
+    ),
 ]
 ServerKey = Annotated[
     str, Text(_LABEL, "lower-case letters, digits and inner dashes, at most 40 characters", 40)
@@ -144,10 +190,25 @@ Image = Annotated[
         512,
     ),
 ]
-Cron = Annotated[
-    str,
-    Text(
-        r"[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}", "a cron schedule of five fields, such as 17 3 * * *", 100
-    ),
-]
+
+
+def _cron_field(value: str) -> str:
+    """Values, ranges and steps of one field, in any number."""
+    one = rf"(\*|{value}(-{value})?)(/[1-9][0-9]?)?"
+    return rf"{one}(,{one})*"
+
+
+_CRON = " ".join(
+    map(
+        _cron_field,
+        (
+            "[0-5]?[0-9]",
+            "([01]?[0-9]|2[0-3])",
+            "(0?[1-9]|[12][0-9]|3[01])",
+            "(0?[1-9]|1[0-2]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)",
+            "([0-6]|SUN|MON|TUE|WED|THU|FRI|SAT)",
+        ),
+    )
+)
+Cron = Annotated[str, Text(_CRON, "a cron schedule of five fields, such as 17 3 * * *", 100)]
 Quantity = Annotated[str, AtLeast()]

@@ -42,8 +42,8 @@ WRONG_FIELDS = [
     (AP, "spec.publicURL", "http://x/y", 'expected a URL of scheme, host and optional port, such as https://files.example.com, got "http://x/y"'),
     (AP, "spec.auth.tokenTTL", "25h", 'expected a duration from 1m to 24h, got "25h"'),
     (AP, "spec.auth.registration", "Open", "expected 'AdminOnly', got \"Open\""),
-    (AP, "spec.clusters", [{"name": "main"}, {"name": "main"}], "expected each cluster once"),
-    (AP, "metadata.namespace", "kube system", f'{A_NAME}, got "kube system"'),
+    (AP, "spec.clusters", [{"name": "main"}, {"name": "main"}], "holds 'main' twice"),
+    (AP, "metadata.namespace", "kube system", 'expected lower-case letters, digits and inner dashes, at most 63 characters, got "kube system"'),
 ]  # fmt: skip
 
 UNKNOWN_FIELDS = [
