@@ -6,6 +6,7 @@ from moorage_operator.local.tools import (
     ToolError,
     ensure_etcd,
     ensure_etcdctl,
+    ensure_helm,
     ensure_minio,
     ensure_nginx,
     ensure_seaweedfs,
@@ -18,7 +19,14 @@ def say(line: str) -> None:
 
 def main() -> int:
     try:
-        for ensure in (ensure_nginx, ensure_seaweedfs, ensure_etcd, ensure_etcdctl, ensure_minio):
+        for ensure in (
+            ensure_nginx,
+            ensure_seaweedfs,
+            ensure_etcd,
+            ensure_etcdctl,
+            ensure_minio,
+            ensure_helm,
+        ):
             ensure(say)
     except ToolError as error:
         say(str(error))

