@@ -1,4 +1,7 @@
-"""Write what is generated from the models: `crds/` and `docs/resources.md`. With `--check`, say what differs instead."""
+"""Write what is generated from the models: `crds/`, the same as a chart, and `docs/resources.md`.
+
+With `--check`, say what differs instead.
+"""
 
 import sys
 from pathlib import Path
@@ -7,14 +10,26 @@ from moorage_operator.crds import build_crds, render_crd
 from moorage_operator.reference import build_reference
 
 ROOT = Path(__file__).resolve().parent.parent
+CRDS = ROOT / "crds"
+CHART = ROOT / "charts" / "moorage-crds" / "templates"
+
+
+def build_chart_template(name: str, crd: str) -> str:
+    """The definition as a part of a release that Helm upgrades and never deletes: with it would go every store."""
+    if "{{" in crd:
+        raise ValueError(f"{name} would be read as a template")
+    keep = "  annotations:\n    helm.sh/resource-policy: keep\n"
+    return crd.replace("\nmetadata:\n", f"\nmetadata:\n{keep}", 1)
 
 
 def main(arguments: list[str]) -> int:
-    wished = {ROOT / "crds" / name: render_crd(crd) for name, crd in build_crds().items()}
+    crds = {name: render_crd(crd) for name, crd in build_crds().items()}
+    wished = {CRDS / name: crd for name, crd in crds.items()}
+    wished |= {CHART / name: build_chart_template(name, crd) for name, crd in crds.items()}
     wished[ROOT / "docs" / "resources.md"] = build_reference()
     present = {path: path.read_text() if path.exists() else None for path in wished}
     stale = [path for path, text in wished.items() if present[path] != text]
-    unknown = sorted(set((ROOT / "crds").glob("*.yaml")) - wished.keys())
+    unknown = sorted({*CRDS.glob("*.yaml"), *CHART.glob("*.yaml")} - wished.keys())
     if "--check" in arguments:
         for path in (*stale, *unknown):
             print(f"{path.relative_to(ROOT)} is not what the models say; run `make crds`")
