@@ -37,7 +37,7 @@ drift: setup
 crds: setup ## Write crds/ and docs/resources.md from the models
 	$(BIN)/python tools/write_crds.py
 
-servers: setup ## Fetch or build the servers that the tests run on: etcd, MinIO, SeaweedFS, NGINX
+servers: setup ## Fetch or build the servers that the tests run on: etcd, MinIO, SeaweedFS, NGINX, Helm, kube-apiserver
 	@$(BIN)/python tools/fetch_servers.py
 
 test: servers ## Run the tests, on real servers

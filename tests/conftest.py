@@ -7,6 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from real_servers.engines import S3, Etcd, run_etcd, run_minio, run_seaweedfs
+from real_servers.kubernetes import ApiServer, run_api_server
 
 # Tests start servers while gRPC's threads run: what gRPC does in the child of a fork (restart its threads) now and then
 # killed the child before it became that server. Read when gRPC is first imported.
@@ -52,4 +53,11 @@ def s3_seaweedfs() -> Iterator[S3]:
 def s3_minio() -> Iterator[S3]:
     """A real MinIO that all tests share: use a bucket of your own, and do not stop it."""
     with run_minio() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[ApiServer]:
+    """A real kube-apiserver that all tests share: use a namespace of your own, and do not stop it."""
+    with run_api_server() as running:
         yield running

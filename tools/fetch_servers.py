@@ -7,6 +7,7 @@ from moorage_operator.local.tools import (
     ensure_etcd,
     ensure_etcdctl,
     ensure_helm,
+    ensure_kube_apiserver,
     ensure_minio,
     ensure_nginx,
     ensure_seaweedfs,
@@ -26,6 +27,7 @@ def main() -> int:
             ensure_etcdctl,
             ensure_minio,
             ensure_helm,
+            ensure_kube_apiserver,
         ):
             ensure(say)
     except ToolError as error:

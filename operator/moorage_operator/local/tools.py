@@ -26,7 +26,10 @@ WHEELS_LOCK = _PACKAGE_DIR / "wheels.lock"
 GO_MODULES_DIR = _PACKAGE_DIR.parents[2] / "tools"
 """Where a checkout keeps the Go modules; an installed wheel has none."""
 
-BUILD_FLAGS = ("-trimpath", "-ldflags=-s -w")
+BUILD_FLAGS = ("-trimpath",)
+LINK_FLAGS = "-s -w"
+KUBERNETES_VERSION_PACKAGE = "k8s.io/component-base/version"
+"""Where Kubernetes' own build writes its version; without it a server takes itself for 0.0."""
 PROBE_SECONDS = 30
 """How long a tool may take to print its version: a large binary on a cold disk needs seconds."""
 
@@ -70,6 +73,14 @@ def ensure_minio(progress: Progress) -> Path:
     """MinIO: from PATH, else built. Any version serves: its releases are named by date and the last is of 2025."""
     found = shutil.which("minio")
     return Path(found) if found else _built("minio", "minio", progress)
+
+
+def ensure_kube_apiserver(progress: Progress) -> Path:
+    """The Kubernetes API server that the operator is tested on: from KUBEBUILDER_ASSETS if set, else built.
+
+    Never from PATH: what a control plane has installed there is no tool.
+    """
+    return _from_assets("kube-apiserver") or _built("kubernetes", "kube-apiserver", progress)
 
 
 def ensure_seaweedfs(progress: Progress) -> Path:
@@ -150,6 +161,16 @@ def parse_wheels_lock(text: str) -> dict[str, WheelPin]:
     }
 
 
+def build_link_flags(module: str, version: str) -> str:
+    """What the linker of `go build` is told: no symbol tables, and for Kubernetes which version this is."""
+    if module != "kubernetes":
+        return LINK_FLAGS
+    major, minor, _ = version.removeprefix("v").split(".")
+    values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    named = (f"-X {KUBERNETES_VERSION_PACKAGE}.{name}={value}" for name, value in values.items())
+    return " ".join((LINK_FLAGS, *named))
+
+
 def build_pin(*parts: bytes) -> str:
     """A short name for exactly these inputs: another pin, another folder."""
     digest = hashlib.sha256()
@@ -178,6 +199,18 @@ def build_go_environment(environment: Mapping[str, str], own_caches: Path | None
 
 def _at_least(oldest: Version) -> Callable[[Version], bool]:
     return lambda version: version >= oldest
+
+
+def _from_assets(command: str) -> Path | None:
+    """A command in the folder that KUBEBUILDER_ASSETS names, as Kubernetes' own test tools spell it."""
+    folder = os.environ.get("KUBEBUILDER_ASSETS")
+    if not folder:
+        return None
+    if not (Path(folder) / command).is_file():
+        raise ToolError(
+            f"KUBEBUILDER_ASSETS is {folder}, but there is no {command} in it: correct or unset it"
+        )
+    return Path(folder) / command
 
 
 def _from_path(
@@ -219,14 +252,15 @@ def _built(module: str, command: str, progress: Progress) -> Path:
         ) from None
     package, version = parse_go_tools(go_mod)[command]
     named = f"{command} {version.removeprefix('v')}"
-    pin = build_pin(go_mod.encode(), go_sum, " ".join(BUILD_FLAGS).encode(), platform.machine().encode())
+    flags = (*BUILD_FLAGS, f"-ldflags={build_link_flags(module, version)}")
+    pin = build_pin(go_mod.encode(), go_sum, " ".join(flags).encode(), platform.machine().encode())
 
     def make(folder: Path) -> None:
         go, own_caches = _ensure_go(parse_go_version(go_mod), progress)
         progress(f"building {named} from source, {_BUILD_TIMES[module]} (only this once)…")
         output = folder / command
         _run(
-            [go, "build", *BUILD_FLAGS, "-o", output, package],
+            [go, "build", *flags, "-o", output, package],
             f"building {named}; put {_wanted(command)} on PATH instead, or try again",
             cwd=source,
             environment=build_go_environment(os.environ, own_caches),
@@ -236,7 +270,12 @@ def _built(module: str, command: str, progress: Progress) -> Path:
     return make_once(_tools_dir() / f"{command}-{pin}", make, progress) / command
 
 
-_BUILD_TIMES = {"etcd": "about a minute", "helm": "about four minutes", "minio": "about four minutes"}
+_BUILD_TIMES = {
+    "etcd": "about a minute",
+    "helm": "about four minutes",
+    "minio": "about four minutes",
+    "kubernetes": "seven to eight minutes on two cores",
+}
 
 
 def _wanted(command: str) -> str:

@@ -43,7 +43,14 @@ def free_ports(count: int) -> list[int]:
 class Server:
     """`command` is run as it is each time; `is_ready` is polled until it holds."""
 
-    def __init__(self, command: Sequence[str | Path], folder: Path, is_ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        folder: Path,
+        is_ready: Callable[[], bool],
+        start_seconds: float = _START_SECONDS,
+    ) -> None:
+        self._start_seconds = start_seconds
         self._command = [str(part) for part in command]
         self._folder = folder
         self._is_ready = is_ready
@@ -61,7 +68,7 @@ class Server:
                 env={"PATH": os.defpath, "HOME": str(self._folder)},
                 preexec_fn=_die_with_parent,
             )
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + self._start_seconds
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()

@@ -9,9 +9,11 @@ from moorage_operator.local.tools import (
     S3Server,
     ToolError,
     build_go_environment,
+    build_link_flags,
     build_pin,
     ensure_etcd,
     ensure_etcdctl,
+    ensure_kube_apiserver,
     ensure_minio,
     ensure_nginx,
     ensure_seaweedfs,
@@ -264,3 +266,33 @@ def test_the_oldest_seaweedfs_taken_from_the_path_is_not_newer_than_ours() -> No
 def test_an_unset_path_is_no_crash(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
     monkeypatch.delenv("PATH")
     assert os.access(ensure_seaweedfs(said.append), os.X_OK)
+
+
+def test_kubernetes_is_linked_with_its_version() -> None:
+    flags = build_link_flags("kubernetes", "v1.37.2")
+    assert "-X k8s.io/component-base/version.gitVersion=v1.37.2" in flags
+    assert "-X k8s.io/component-base/version.gitMinor=37" in flags
+    assert "-X" not in build_link_flags("etcd", "v3.7.3")
+
+
+def test_the_api_server_is_pinned_by_the_module_that_holds_its_package() -> None:
+    go_mod = (tools.GO_MODULES_DIR / "kubernetes" / "go.mod").read_text()
+    package, version = parse_go_tools(go_mod)["kube-apiserver"]
+    assert package == "k8s.io/kubernetes/cmd/kube-apiserver"
+    assert version.startswith("v1.")
+
+
+def test_the_api_server_comes_from_the_folder_of_the_assets_where_one_is_named(
+    commands: FakeCommands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = commands.add("kube-apiserver", "exit 0")
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(commands.folder))
+    assert ensure_kube_apiserver(print) == named
+
+
+def test_a_folder_of_assets_without_an_api_server_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    with pytest.raises(ToolError, match="no kube-apiserver in it"):
+        ensure_kube_apiserver(print)

@@ -1,0 +1,44 @@
+"""Tests of the operator on a real kube-apiserver. No kubelet and no controllers run: tests set what those would set."""
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from real_servers.kubernetes import ADMIN, ApiServer
+
+from moorage_operator.kube.client import Kube
+from moorage_operator.kube.connection import Connection
+
+TEST_SECONDS = 90
+"""For the test alone: its fixtures may have to build the API server first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS, func_only=True), append=False)
+
+
+def connect(api: ApiServer, user: str = ADMIN) -> Connection:
+    return Connection(api.url, ca_pem=api.ca_file.read_text(), token=api.tokens[user])
+
+
+@pytest.fixture
+async def kube(api_server: ApiServer) -> AsyncIterator[Kube]:
+    """All rights, no gate."""
+    client = Kube(connect(api_server))
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def namespace(api_server: ApiServer) -> str:
+    """A namespace of the test's own. Without a namespace controller it stays."""
+    name = f"test-{secrets.token_hex(4)}"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    status, answer = api_server.request("POST", "/api/v1/namespaces", body)
+    assert status == 201, answer
+    return name
