@@ -1,0 +1,225 @@
+"""One seed: a world, its devices, its bad luck, and what must hold at its end."""
+
+import asyncio
+import contextlib
+import random
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from moorage_nodes.blocks import packing
+from moorage_nodes.metadata.l1 import (
+    commit,
+    deletion,
+    deletions,
+    let_go,
+    preparation,
+    segments,
+    targets,
+    uploads,
+)
+from moorage_nodes.metadata.l2 import contents, listing
+from simulator.device import FILES, Device
+from simulator.history import History
+from simulator.loop import StuckError, VirtualLoop, run_virtually
+from simulator.process import Weather
+from simulator.witness import Limits, Violation
+from simulator.world import World
+
+HOUR = 3600.0
+USERS = ("ada", "bob")
+LONGEST = 400 * HOUR  # of one seed: longer means that something waits for what never comes
+LIMITS = Limits(
+    retained_versions=20,
+    retention_deleted=8 * HOUR,
+    retention_feed=24 * HOUR,
+    upload_idle=4 * HOUR,
+    upload_max=12 * HOUR,
+    grace=4 * HOUR,
+    ack_deadline=2 * HOUR,
+    skew=HOUR,
+)
+# Constants of the servers that decide when a case is a large one, and how they are made small: (module, name, value).
+ALWAYS = [
+    (packing, "PACKED_CHUNK_BYTES", 40),
+    (packing, "PACKED_OBJECT_BYTES", 64),
+    (deletions, "SCAN_SECONDS", 300.0),
+]
+SMALL = [
+    *((module, "INLINE_ENTRIES", 2) for module in (commit, preparation, targets, uploads)),
+    *((module, "SEGMENT_ENTRIES", 2) for module in (segments, contents, listing)),
+    (preparation, "MAX_PLAN_NAMES", 1),
+    (preparation, "BOUND_TOGETHER", 2),
+    (preparation, "CHECKED_TOGETHER", 2),
+    (commit, "MAX_PLAN_CALLS", 1),
+    (commit, "MAX_PLAN_FILES", 2),
+    (commit, "MAX_PLAN_REVIVALS", 1),
+    (deletion, "WALKED_TOGETHER", 1),
+    (let_go, "CHILDREN_TOGETHER", 1),
+    (let_go, "MARKED_TOGETHER", 2),
+    (let_go, "MANIFESTS_TOGETHER", 1),
+    (let_go, "FILES_TOGETHER", 2),
+]
+
+
+@dataclass(frozen=True)
+class Result:
+    """`trace`: what went on before, where an invariant did not hold."""
+
+    seed: int
+    violation: Violation | None
+    trace: tuple[str, ...]
+    requests: int
+    revisions: int
+    seconds: float  # of virtual time
+    cause: str = ""  # the traceback of what a server failed with
+
+    @property
+    def invariant(self) -> str:
+        return "" if self.violation is None else self.violation.invariant
+
+
+@contextlib.contextmanager
+def small_limits(*, small: bool) -> Iterator[None]:
+    changed = [*ALWAYS, *(SMALL if small else ())]
+    before = [(module, name, getattr(module, name)) for module, name, _ in changed]
+    try:
+        for module, name, value in changed:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def simulate(seed: int) -> Result:
+    """The same for the same seed, in any process that has the same PYTHONHASHSEED."""
+    rng = random.Random(seed)
+    with small_limits(small=rng.random() < 0.4):
+        return run_virtually(_Seed(seed, rng).run())
+
+
+class _Seed:
+    def __init__(self, seed: int, rng: random.Random) -> None:
+        self.seed = seed
+        self.rng = rng
+
+    async def run(self) -> Result:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        rng = self.rng
+        weather = Weather(
+            random.Random(rng.getrandbits(64)),
+            rate=rng.choice([0.0, 0.005, 0.02, 0.05]),
+            slow=rng.choice([0.01, 0.05, 0.2]),
+            longest=rng.choice([0.2, 2.0, 20.0]),
+        )
+        self.world = World(rng, loop, weather, LIMITS)
+        self.history = History(self.world.witness, {})
+        try:
+            async with asyncio.timeout(LONGEST):
+                await self._until_failure(self._play())
+        except TimeoutError:
+            self.world.fail(Violation("everything ends", "the simulation did not come to its end"))
+        except Violation as violation:
+            self.world.fail(violation)
+        except AssertionError as error:
+            self.world.broken("the simulation", error)
+        await self.world.aclose()
+        failure = self.world.failure
+        return Result(
+            self.seed,
+            failure,
+            tuple(self.world.trace) if failure is not None else (),
+            len(self.history.operations),
+            self.world.witness.revision,
+            loop.time(),
+            "" if failure is None or failure.__cause__ is None else _traceback(failure.__cause__),
+        )
+
+    async def _until_failure(self, play: Any) -> None:
+        playing = asyncio.ensure_future(play)
+        failed = asyncio.ensure_future(self.world.failed.wait())
+        try:
+            await asyncio.wait({playing, failed}, return_when=asyncio.FIRST_COMPLETED)
+            if playing.done():
+                playing.result()
+        finally:
+            playing.cancel()
+            failed.cancel()
+
+    async def _play(self) -> None:
+        world, rng = self.world, self.rng
+        world.weather.calm = True
+        await world.start_all()
+        devices = [
+            Device(world, self.history, user, f"{user}-{number}", random.Random(rng.getrandbits(64)))
+            for user in USERS
+            for number in range(rng.choice([1, 2, 3]))
+        ]
+        for device in {device.user: device for device in devices}.values():
+            await device.prepare()
+        pace = rng.choice([0.05, 0.5, 5.0])
+        background = [
+            asyncio.create_task(world.keep_alive()),
+            asyncio.create_task(self._bad_luck()),
+        ]
+        world.weather.calm = False
+        await asyncio.gather(
+            *(device.run(rng.randint(10, 25), lambda rng: rng.expovariate(1 / pace)) for device in devices)
+        )
+        background[1].cancel()
+        world.note("all is well from here on")
+        world.weather.calm = True
+        for place in world.network.places:
+            if place.process is not None:
+                place.process.skew = place.process.stalled_until = 0.0
+        await self._settle()
+        world.witness.check_all()
+        await self._read_everything(devices)
+        for task in background:
+            task.cancel()
+
+    async def _bad_luck(self) -> None:
+        """Deaths, clocks that step, processes that stand still, a store that forgets its past."""
+        world, rng = self.world, self.world.weather.rng
+        often = rng.choice([0.5, 5.0, 50.0])
+        while True:
+            await asyncio.sleep(rng.expovariate(1 / often))
+            place = rng.choice(world.network.places)
+            match rng.choice(["kill", "kill", "clock", "stall", "compact"]):
+                case "kill":
+                    world.kill(place)
+                case "clock" if place.process is not None:
+                    place.process.skew = rng.uniform(-HOUR / 2, HOUR / 2)
+                    world.note(f"clock of {place.process.name}: {place.process.skew:+.0f} s")
+                case "stall" if place.process is not None:
+                    seconds = rng.choice([1.0, 10.0, 300.0])
+                    place.process.stalled_until = world.loop.time() + seconds
+                    world.note(f"{place.process.name} stands still for {seconds:.0f} s")
+                case "compact" if world.store.told > 1:
+                    with contextlib.suppress(Exception):
+                        await world.store.compact(world.store.told)
+
+    async def _settle(self) -> None:
+        """Every deletion comes to its end, whoever began it."""
+        for _ in range(200):
+            if not self.world.witness.work:
+                return
+            await asyncio.sleep(60.0)
+        raise Violation("everything ends", f"deletions wait: {sorted(self.world.witness.work)}")
+
+    async def _read_everything(self, devices: list[Device]) -> None:
+        for device in {device.user: device for device in devices}.values():
+            for file_id in FILES:
+                answered = await device.read_whole(file_id)
+                if answered is None or answered.status not in {200, 404, 410}:
+                    raise Violation("what was acknowledged survives", f"{device.user}/{file_id}: {answered}")
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+__all__ = ["Result", "StuckError", "simulate"]
