@@ -86,17 +86,52 @@ class LocateAnswer(Struct, kw_only=True, frozen=True):
 
 class DeleteChunksRequest(Struct, kw_only=True, frozen=True):
     """`POST /delete_chunks` (block): `soft` marks chunks as ones that a deletion let go, which moves and removes
-    nothing; `hard` is the collector's. `server_key`: the metadata cluster of the namespace.
+    nothing; `hard`, the collector's alone, deletes `objects` of this server's pool, named as in `Place`: the chunks
+    that were in them have no records any more. `server_key`: the metadata cluster of the namespace.
     """
 
     namespace: str
     server_key: str
     chunk_ids: Annotated[list[str], Meta(max_length=MAX_LOCATE_IDS)]
     deletion_mode: Literal["soft", "hard"]
+    objects: Annotated[list[str], Meta(max_length=MAX_LOCATE_IDS)] = []
 
 
 class DeleteChunksAnswer(Struct, kw_only=True, frozen=True):
-    status: str  # "chunks_marked_for_deletion"
+    status: str  # "chunks_marked_for_deletion", "chunks_deleted"
+
+
+class ListObjectsRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/list_objects` (block): a namespace's objects in this server's pool, behind the name `after`."""
+
+    namespace: str
+    after: str = ""
+
+
+class ListObjectsAnswer(Struct, kw_only=True, frozen=True):
+    """(name as in `Place`, size); `more`: ask again behind the last."""
+
+    objects: list[tuple[str, int]]
+    more: bool
+
+
+class CopiedChunk(Struct, kw_only=True, frozen=True):
+    hash: str
+    offset: Offset
+    size: Size
+
+
+class CopyObjectRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/copy_object` (block): make `target` of these chunks of `source`, one behind the other."""
+
+    namespace: str
+    source: str
+    target: str
+    chunks: Annotated[list[CopiedChunk], Meta(min_length=1, max_length=MAX_CALL_CHUNKS)]
+
+
+class CopyObjectAnswer(Struct, kw_only=True, frozen=True):
+    size: int
 
 
 class MarkRequest(Struct, kw_only=True, frozen=True):

@@ -27,6 +27,7 @@ T = TypeVar("T")
 log = logging.getLogger("moorage.peers")
 CONNECT_SECONDS = 1.0
 TOTAL_SECONDS = 3.0  # over all replicas tried for one call
+COLLECTING_SECONDS = 30.0  # for calls whose work is with many objects, and that nobody waits for
 TOKEN_TTL = 60  # seconds
 TOKEN_RENEWAL = 30.0  # seconds after which the next token is signed
 RESTING_SECONDS = 2.0  # a replica that could not be reached is tried last for so long
@@ -36,9 +37,18 @@ class PeerClient:
     """The replicas of one kind of server, called as this server's component."""
 
     def __init__(
-        self, name: str, base_urls: Sequence[str], signer: Signer, audience: Audience, metrics: Metrics
+        self,
+        name: str,
+        base_urls: Sequence[str],
+        signer: Signer,
+        audience: Audience,
+        metrics: Metrics,
+        total_seconds: float | None = None,
     ) -> None:
-        """`base_urls`: `http://host:port` of internal ports. `name` is for messages and metrics."""
+        """`base_urls`: `http://host:port` of internal ports. `name` is for messages and metrics. A call takes at most
+        `total_seconds` over all replicas tried, usually `TOTAL_SECONDS`.
+        """
+        self._total_seconds = total_seconds or TOTAL_SECONDS
         self._name = name
         self._pools = [HttpPool(url) for url in base_urls]
         self._signer = signer
@@ -56,7 +66,7 @@ class PeerClient:
         """The answer of `POST path` with `body` as JSON, decoded into `answer`.
 
         Raises what the peer answered (by its word), and StoreUnavailableError when no replica answers within
-        `TOTAL_SECONDS` or the peer does not accept this server's token. The call may have been carried out.
+        the client's time or the peer does not accept this server's token. The call may have been carried out.
         """
         return await self._call("POST", path, msgspec.json.encode(body), answer)
 
@@ -68,7 +78,7 @@ class PeerClient:
         started = time.monotonic()
         outcome = StoreUnavailableError.word
         try:
-            status, data = await self._send_to_any(method, path, body, started + TOTAL_SECONDS)
+            status, data = await self._send_to_any(method, path, body, started + self._total_seconds)
             if status != 200:
                 raise _error_of(status, data, self._name)
             answered = msgspec.json.decode(data, type=answer)
@@ -144,7 +154,7 @@ class PeerDirectory:
         self._peers = peers
         self._signer = signer
         self._metrics = metrics
-        self._clients: dict[tuple[str, str], PeerClient] = {}
+        self._clients: dict[tuple[Audience, str], PeerClient] = {}
 
     def auth(self) -> PeerClient:
         return self._client("auth", "", self._peers.auth, Audience.SERVICE_AUTH)
@@ -158,17 +168,29 @@ class PeerDirectory:
     def block(self, pool: str) -> PeerClient:
         return self._client("block", pool, self._peers.block.get(pool, ()), Audience.SERVICE_BLOCK)
 
+    def collected(self, pool: str) -> PeerClient:
+        """The pool's block servers, called by the collector."""
+        urls = self._peers.block.get(pool, ())
+        return self._client("block", pool, urls, Audience.COLLECTOR, COLLECTING_SECONDS)
+
     def close(self) -> None:
         for client in self._clients.values():
             client.close()
         self._clients.clear()
 
-    def _client(self, name: str, owner: str, base_urls: Sequence[str], audience: Audience) -> PeerClient:
+    def _client(
+        self,
+        name: str,
+        owner: str,
+        base_urls: Sequence[str],
+        audience: Audience,
+        total_seconds: float | None = None,
+    ) -> PeerClient:
         """`owner`: a server key, a pool, or empty."""
         if not base_urls:
             raise StoreUnavailableError(f"This server knows no {name} servers of {owner!r}.")
-        client = self._clients.get((name, owner))
+        client = self._clients.get((audience, owner))
         if client is None:
-            client = PeerClient(name, base_urls, self._signer, audience, self._metrics)
-            self._clients[name, owner] = client
+            client = PeerClient(name, base_urls, self._signer, audience, self._metrics, total_seconds)
+            self._clients[audience, owner] = client
         return client

@@ -14,7 +14,9 @@ from moorage.core.ids import MAX_VERSION, parse_chunk_id, parse_hash, parse_id
 from moorage.core.wire import DownloadChunkAnswer, DownloadMetadata, StoreChunk, StoreChunkAnswer
 from moorage_nodes.blocks.access import READERS, STORERS, Access, Reader
 from moorage_nodes.blocks.budget import ByteBudget, Room
+from moorage_nodes.blocks.collecting import copy_chunks, delete_objects, list_page
 from moorage_nodes.blocks.content import Content
+from moorage_nodes.blocks.packing import PACKED_OBJECT_BYTES
 from moorage_nodes.blocks.places import Places
 from moorage_nodes.blocks.ranges import plan_read
 from moorage_nodes.blocks.reading import Buffer, Reading
@@ -22,19 +24,26 @@ from moorage_nodes.blocks.receiving import receive_calls, receive_chunk, verify_
 from moorage_nodes.blocks.responses import BytesAnswer, content_disposition
 from moorage_nodes.blocks.storing import Storing
 from moorage_nodes.peer_api import (
+    CopyObjectAnswer,
+    CopyObjectRequest,
     DeleteChunksAnswer,
     DeleteChunksRequest,
+    ListObjectsAnswer,
+    ListObjectsRequest,
     ManifestAnswer,
     MarkAnswer,
     MarkRequest,
     Place,
 )
 from moorage_nodes.peers import PeerDirectory
+from moorage_nodes.stores.contracts import ObjectStore
 from moorage_nodes.tokens import Allow, Audience
 from moorage_nodes.web import Call, Routes
 
-PEERS = Allow(frozenset({Audience.SERVICE_BLOCK}))
+DELETERS = Allow(frozenset({Audience.SERVICE_BLOCK, Audience.COLLECTOR}))
+COLLECTORS = Allow(frozenset({Audience.COLLECTOR}))
 DELETE_CHUNKS_LIMIT = 256 * 1024  # bytes: 1,024 of the longest names are 135 kB
+COPY_LIMIT = 1024 * 1024  # bytes: 4,096 chunks are 500 kB
 HASH_HEADER = "x-chunk-hash"
 
 
@@ -48,6 +57,7 @@ class Block:
     places: Places
     reading: Reading
     content: Content
+    objects: ObjectStore
     peers: PeerDirectory
 
 
@@ -141,20 +151,49 @@ async def head_content(call: Call[Block]) -> Response:
 
 @internal.post(
     "/delete_chunks",
-    allow=PEERS,
+    allow=DELETERS,
     body=DeleteChunksRequest,
     answer=DeleteChunksAnswer,
     limit=DELETE_CHUNKS_LIMIT,
 )
 async def delete_chunks(call: Call[Block]) -> DeleteChunksAnswer:
-    """Mark chunks that a deletion let go, at the L3 of their cluster: the pool does not matter."""
+    """Mark chunks that a deletion let go, at the L3 of their cluster: the pool does not matter. For the collector:
+    delete objects that nothing names any more.
+    """
     body = call.body
-    if body.deletion_mode != "soft":
-        raise ForbiddenError("Only the collector deletes the bytes of chunks.")
+    if (call.claims.audience is Audience.COLLECTOR) != (body.deletion_mode == "hard"):
+        raise ForbiddenError("Only the collector deletes the bytes of chunks, and it does nothing else.")
+    if body.deletion_mode == "hard":
+        await delete_objects(call.server.objects, body.namespace, body.objects)
+        return DeleteChunksAnswer(status="chunks_deleted")
     await call.server.peers.l3(parse_id(body.server_key, "server_key")).post(
         "/internal/mark", MarkRequest(namespace=body.namespace, ids=body.chunk_ids), MarkAnswer
     )
     return DeleteChunksAnswer(status="chunks_marked_for_deletion")
+
+
+@internal.post("/internal/list_objects", allow=COLLECTORS, body=ListObjectsRequest, answer=ListObjectsAnswer)
+async def list_objects(call: Call[Block]) -> ListObjectsAnswer:
+    """A page of a namespace's objects in this pool."""
+    found, more = await list_page(call.server.objects, call.body.namespace, call.body.after)
+    return ListObjectsAnswer(objects=found, more=more)
+
+
+@internal.post(
+    "/internal/copy_object",
+    allow=COLLECTORS,
+    body=CopyObjectRequest,
+    answer=CopyObjectAnswer,
+    limit=COPY_LIMIT,
+)
+async def copy_object(call: Call[Block]) -> CopyObjectAnswer:
+    """Copy what lives of a packed object into a new one."""
+    body: CopyObjectRequest = call.body
+    chunks = [(chunk.hash, chunk.offset, chunk.size) for chunk in body.chunks]
+    with call.server.budget.room() as room:
+        await room.grow(PACKED_OBJECT_BYTES)
+        size = await copy_chunks(call.server.objects, body.namespace, body.source, body.target, chunks)
+    return CopyObjectAnswer(size=size)
 
 
 async def _find(call: Call[Block]) -> tuple[Reader, Place]:

@@ -80,6 +80,7 @@ def open_on(objects: ObjectStore, settings: Settings, shared: Shared) -> Server[
             places=places,
             reading=reading,
             content=Content(places, reading),
+            objects=objects,
             peers=shared.peers,
         ),
         prefix=block_prefix(pool),

@@ -5,7 +5,7 @@ every key parses one way only.
 Which keys the head governs: `h j i c m x b e t d v` change only in transactions that compare and move the head, so what
 was read of them is valid while the head stands. `k` and `g` are *added* without moving the head, and removed or
 condemned only by moving it: a record seen is valid while the head stands, an absence is not. `u` and `s` belong to
-uploads and are read anew for each use.
+uploads and are read anew for each use. `l` is the collector's own.
 """
 
 from moorage_nodes.stores.contracts import prefix_end
@@ -19,6 +19,8 @@ ASIDE = frozenset(b"us")
 INCARNATION = b"meta/incarnation"
 REALM = b"meta/realm"
 FORMAT = b"meta/format"
+COLLECTOR_TENURE = b"gc/tenure"  # under a lease: exists while a collector works
+COLLECTOR_STATE = b"gc/state"
 
 
 def namespace_prefix(namespace: str) -> bytes:
@@ -87,6 +89,16 @@ def parse_manifest_version(key: bytes) -> int:
     return int(key[-12:], 16)
 
 
+def segments_range(namespace: str, base: str) -> tuple[bytes, bytes]:
+    """All segments of one list."""
+    prefix = b"n/%s/g/%s/" % (namespace.encode(), base.encode())
+    return prefix, prefix_end(prefix)
+
+
+def parse_segment_base(key: bytes) -> str:
+    return key.rsplit(b"/", 2)[1].decode()
+
+
 def segment(namespace: str, base: str, index: int) -> bytes:
     """One segment of a long list of chunks; `base` is `<upload>.<file index>[.<random>]`."""
     return b"n/%s/g/%s/%06x" % (namespace.encode(), base.encode(), index)
@@ -135,6 +147,10 @@ def bound(namespace: str, binding: str) -> bytes:
     return b"n/%s/b/%s" % (namespace.encode(), binding.encode())
 
 
+def parse_binding(key: bytes) -> str:
+    return key.rpartition(b"/")[2].decode()
+
+
 def idempotency(namespace: str, key: str) -> bytes:
     return b"n/%s/e/%s" % (namespace.encode(), key.encode())
 
@@ -166,6 +182,11 @@ def trash_range(namespace: str, after: str | None = None) -> tuple[bytes, bytes]
     """What is in the trash in byte order of the ids, that behind the id `after`."""
     prefix = trash(namespace, "")
     return (prefix if after is None else trash(namespace, after) + b"\0"), prefix_end(prefix)
+
+
+def letting_go(namespace: str, node_id: str) -> bytes:
+    """A directory that the trash has let go, while the collector takes away what was below it."""
+    return b"n/%s/l/%s" % (namespace.encode(), node_id.encode())
 
 
 def device(namespace: str, client_id: str) -> bytes:

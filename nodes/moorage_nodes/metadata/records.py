@@ -229,7 +229,24 @@ class Device(Struct, array_like=True, frozen=True):
     seen: int
 
 
+class CollectorState(Struct, array_like=True, frozen=True):
+    """What collectors leave to the next one (gc/age.py): the cluster's `age` in milliseconds when it was last
+    measured, and by which clocks; `samples` are (revision, age), ascending. `collections` counts those that ended
+    complete; `begin_at`: the namespace that the next run begins with.
+    """
+
+    schema: int = 1
+    age: int = 0
+    wall: int = 0
+    boot: str = ""
+    uptime: int = 0
+    samples: list[tuple[int, int]] = []
+    collections: int = 0
+    begin_at: str = ""
+
+
 SCHEMAS: dict[type[Struct], int] = {
+    CollectorState: 1,
     Head: 1,
     Node: 1,
     Child: 1,

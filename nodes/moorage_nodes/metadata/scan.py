@@ -35,16 +35,18 @@ SEGMENTS_TOGETHER = 4  # read at once, about 700 kB with usual names
 NAMESPACES_END = b"n0"  # behind "n/"
 
 
-async def scan_namespaces(store: MetadataStore, *, revision: int = 0) -> AsyncIterator[str]:
-    """Every namespace that has any key, in byte order; one small read each."""
-    start = b"n/"
+async def scan_namespaces(
+    store: MetadataStore, *, revision: int = 0, begin_at: str = ""
+) -> AsyncIterator[str]:
+    """Every namespace from `begin_at` on that has any key, in byte order; one small read each."""
+    start = b"n/" + begin_at.encode()
     while True:
         found, _ = await store.range(start, NAMESPACES_END, revision=revision, limit=1, keys_only=True)
         if not found.kvs:
             return
         namespace = found.kvs[0].key.split(b"/", 2)[1]
         yield namespace.decode()
-        start = b"n/" + namespace + b"0"
+        start = b"n/" + namespace + b"0"  # behind all that begins with "n/<namespace>/"
 
 
 async def scan_range(

@@ -106,12 +106,13 @@ def plan_registration(
     upload = found.get(registration.upload_key)
     if upload is None:
         raise UploadEndedError("This upload has ended: begin a new one with /update.")
-    fence = Compare(keys.INCARNATION, Target.VALUE, incarnation)
-    last_compares = (
-        fence,
+    # Of every transaction: once the upload has ended no record may name its objects anew, which the collector
+    # relies on when it deletes those that none names.
+    fences = (
+        Compare(keys.INCARNATION, Target.VALUE, incarnation),
         Compare(upload.key, Target.CREATE, upload.create_revision),
-        absent(registration.stored_key),
     )
+    last_compares = (*fences, absent(registration.stored_key))
     last_put = Put(registration.stored_key, records.encode(Stored(1, now, list(registration.entries))))
     steps = [_chunk_step(registration, digest, found) for digest in registration.chunks]
     if len(steps) <= TXN_CHUNKS:
@@ -119,7 +120,7 @@ def plan_registration(
         return RegistrationPlan((), Txn((*last_compares, *compares), (*puts, last_put)))
     parts = [_merged(part) for part in _parts([step for step in steps if step[1] is not None])]
     return RegistrationPlan(
-        [Txn((fence, *compares), puts) for compares, puts in parts], Txn(last_compares, (last_put,))
+        [Txn((*fences, *compares), puts) for compares, puts in parts], Txn(last_compares, (last_put,))
     )
 
 

@@ -8,13 +8,14 @@ from moorage.core.errors import NotFoundError, StoreUnavailableError
 from moorage.core.ids import format_hash, is_hash, parse_hash, parse_id
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.bulk_reads import read_keys
+from moorage_nodes.metadata.l1.upload_ids import COLLECTOR_UPLOADS
 from moorage_nodes.metadata.l3.marks import plan_marks
 from moorage_nodes.metadata.l3.registration import parse_registration, plan_registration
 from moorage_nodes.metadata.names import read_names
 from moorage_nodes.metadata.namespace import Submitter
 from moorage_nodes.metadata.records import CHUNK_STATE_NAMES, Chunk
 from moorage_nodes.peer_api import Place, RegisterRequest
-from moorage_nodes.stores.contracts import KeyValue, MetadataStore
+from moorage_nodes.stores.contracts import KeyValue, MetadataStore, Range, prefix_end
 
 MAX_ATTEMPTS = 12
 
@@ -60,10 +61,12 @@ class Registry:
         raise StoreUnavailableError("Too many others register the same chunks at the same time; try again.")
 
     async def open_uploads(self, namespace: str) -> list[str]:
-        """The ids of up to two open uploads."""
+        """The ids of up to two open uploads of the user's, which those of the collector are not."""
         start, end = keys.uploads_range(parse_id(namespace, "namespace"))
-        result, _ = await self._store.range(start, end, limit=2, keys_only=True)
-        return [keys.parse_upload_id(kv.key) for kv in result.kvs]
+        own = keys.upload(namespace, COLLECTOR_UPLOADS)
+        before, behind = Range(start, own, 2, keys_only=True), Range(prefix_end(own), end, 2, keys_only=True)
+        found = (await self._store.get_many([before, behind])).ranges
+        return [keys.parse_upload_id(kv.key) for each in (before, behind) for kv in found[each].kvs][:2]
 
     async def locate(self, namespace: str, ids: Sequence[str]) -> list[Place | None]:
         """What each id (a hash, or a name as it is meant now) stands for; None where there is nothing."""

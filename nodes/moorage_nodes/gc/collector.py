@@ -1,0 +1,226 @@
+"""One collection of a metadata cluster: every namespace in turn, beside all writers (DESIGN.md, The collector).
+
+Of each namespace: list its objects, let go what is past its time, mark, condemn and remove chunk records, delete
+bytes. Every step is idempotent and may be the last; the next run begins with the namespace at which this one ended.
+What is not understood is not touched: an error of a store or a listing aborts the run, a namespace with damaged lists
+is left out and told.
+"""
+
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from moorage.core.errors import DamagedTreeError, MoorageError
+from moorage_nodes.gc.age import Clock, add_sample, advance, horizon
+from moorage_nodes.gc.heads import NamespaceHead
+from moorage_nodes.gc.letting_go import Horizons, LettingGo
+from moorage_nodes.gc.marking import Mark
+from moorage_nodes.gc.pools import Pools
+from moorage_nodes.gc.report import ABORTED, CAPPED, COMPLETE, INCOMPLETE, Report
+from moorage_nodes.gc.sweeping import Budget, Sweep
+from moorage_nodes.gc.tenure import TENURE_SECONDS, Tenure
+from moorage_nodes.metadata import keys, records
+from moorage_nodes.metadata.records import CollectorState, FormatError
+from moorage_nodes.metadata.scan import scan_namespaces
+from moorage_nodes.metadata.spill import SortedSpill
+from moorage_nodes.stores.contracts import MetadataStore, Put, Txn
+
+log = logging.getLogger("moorage.gc")
+REQUESTS_SECONDS = 24 * 3600  # how long a result under an idempotency key is of use
+PLACE_SECONDS = 5.0  # between notes of where the run is
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """What a cluster's settings say; times in seconds."""
+
+    grace: int
+    upload_idle: int
+    upload_max: int
+    retained_versions: int
+    retained_deleted: int
+    retained_feed: int
+    max_deletions: int
+    dry_run: bool = False
+
+
+Progress = Callable[[str], None]
+"""Told the namespace that is begun."""
+
+
+class Collector:
+    """One per run or process; `run` is one collection. `clock` and `rng` are injected; `rng` names uploads and objects
+    and must be unpredictable outside of tests. `monotonic` gives seconds for the tenure and the report.
+    """
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        pools: Pools,
+        rules: Rules,
+        *,
+        server_key: str,
+        name: str,
+        incarnation: bytes,
+        clock: Clock,
+        monotonic: Callable[[], float],
+        rng: random.Random,
+        tenure_seconds: int = TENURE_SECONDS,
+    ) -> None:
+        self._store = store
+        self._pools = pools
+        self._rules = rules
+        self._server_key = server_key
+        self._name = name
+        self._incarnation = incarnation
+        self._clock = clock
+        self._monotonic = monotonic
+        self._rng = rng
+        self._tenure_seconds = tenure_seconds
+
+    async def run(self, progress: Progress | None = None) -> Report:
+        """One collection. `CollectorBusyError` when another one is at work; every other failure is in the report."""
+        started = self._monotonic()
+        now = self._clock()
+        report = Report(
+            server_key=self._server_key,
+            dry_run=self._rules.dry_run,
+            started=datetime.fromtimestamp(now.wall / 1000, UTC).isoformat(timespec="seconds"),
+        )
+        tenure = await Tenure.begin(self._store, self._name, self._monotonic, self._tenure_seconds)
+        try:
+            await self._collect(tenure, report, progress or _say_nothing)
+        except MoorageError as error:
+            report.outcome, report.reason = ABORTED, error.detail
+            log.error("collection aborted", extra={"reason": error.detail})  # noqa: TRY400 the reason says it all
+        finally:
+            report.seconds = self._monotonic() - started
+            try:
+                await tenure.end()
+            except MoorageError as error:
+                log.warning("the tenure ends by itself", extra={"reason": error.detail})
+        return report
+
+    async def _collect(self, tenure: Tenure, report: Report, progress: Progress) -> None:
+        state = advance(await self._read_state(), self._clock())
+        horizons = self.horizons(state)
+        budget = Budget(self._rules.max_deletions)
+        noted = self._monotonic()
+        place = state.begin_at
+        try:
+            async for namespace in self._namespaces(place):
+                if not self._rules.dry_run and self._monotonic() - noted >= PLACE_SECONDS:
+                    noted = self._monotonic()
+                    state = replace(state, begin_at=namespace)
+                    await self._write_state(state, tenure)
+                place = namespace
+                progress(namespace)
+                await self.collect_namespace(namespace, tenure, horizons, budget, report)
+                report.namespaces += 1
+                if budget.exhausted:
+                    break
+            else:
+                place = ""
+        except MoorageError:
+            await self._end_state(replace(state, begin_at=place), tenure)
+            raise
+        complete = not budget.exhausted and not report.skipped
+        state = replace(state, begin_at=place, collections=state.collections + complete)
+        await self._end_state(state, tenure)
+        report.collections = state.collections
+        report.outcome = COMPLETE if complete else CAPPED if budget.exhausted else INCOMPLETE
+
+    def horizons(self, state: CollectorState) -> Horizons:
+        """What is old enough, by the state's age."""
+        rules = self._rules
+        return Horizons(
+            grace=horizon(state, rules.grace),
+            upload_idle=horizon(state, rules.upload_idle),
+            upload_max=horizon(state, rules.upload_max),
+            deleted=horizon(state, rules.retained_deleted),
+            feed=horizon(state, rules.retained_feed),
+            requests=horizon(state, REQUESTS_SECONDS),
+        )
+
+    async def collect_namespace(
+        self, namespace: str, tenure: Tenure, horizons: Horizons, budget: Budget, report: Report
+    ) -> None:
+        """All steps of one namespace. Raises what aborts the run."""
+        head = NamespaceHead(self._store, namespace, self._incarnation, tenure)
+        rules = self._rules
+        letting_go = LettingGo(
+            self._store,
+            head,
+            horizons,
+            rules.retained_versions,
+            report,
+            tenure.renew,
+            dry_run=rules.dry_run,
+        )
+        with SortedSpill() as listed, SortedSpill() as named, SortedSpill() as held:
+            mark = Mark(self._store, head, held)
+            sweep = Sweep(
+                self._store,
+                head,
+                mark,
+                self._pools,
+                horizons,
+                budget,
+                report,
+                self._rng,
+                tenure.renew,
+                dry_run=rules.dry_run,
+            )
+            try:
+                await sweep.list_objects(listed)
+                await letting_go.run()
+                await mark.read(tenure.renew)
+                await sweep.sweep_chunks(named)
+                held.close()
+                await sweep.sweep_lists()
+                await sweep.sweep_objects(listed, named)
+            except (DamagedTreeError, FormatError) as error:
+                report.skipped[namespace] = error.detail
+                log.error(  # noqa: TRY400 the reason says it all
+                    "namespace left out", extra={"namespace": namespace, "reason": error.detail}
+                )
+
+    async def _namespaces(self, begin_at: str) -> AsyncIterator[str]:
+        """All of them, beginning with that one."""
+        async for namespace in scan_namespaces(self._store, begin_at=begin_at):
+            yield namespace
+        if begin_at:
+            async for namespace in scan_namespaces(self._store):
+                if namespace >= begin_at:
+                    return
+                yield namespace
+
+    # --- the state ----------------------------------------------------------------------------------------------
+
+    async def _read_state(self) -> CollectorState:
+        kv = await self._store.get(keys.COLLECTOR_STATE)
+        return CollectorState() if kv is None else records.decode(CollectorState, kv.value)
+
+    async def _write_state(self, state: CollectorState, tenure: Tenure) -> int:
+        put = Put(keys.COLLECTOR_STATE, records.encode(state))
+        done = await self._store.transact(Txn((tenure.fence,), (put,)))
+        if not done.succeeded:
+            await tenure.check(self._incarnation)
+        return done.revision
+
+    async def _end_state(self, state: CollectorState, tenure: Tenure) -> None:
+        """Whatever became of the run: what stands now was written before the age as it is now. So the revision is read
+        before the clock.
+        """
+        if self._rules.dry_run:
+            return
+        revision = (await self._store.get_many([keys.COLLECTOR_STATE])).revision
+        state = add_sample(advance(state, self._clock()), revision)
+        await self._write_state(state, tenure)
+
+
+def _say_nothing(_: str) -> None:
+    return

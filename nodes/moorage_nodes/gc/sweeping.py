@@ -1,0 +1,468 @@
+"""Chunks and objects that nothing holds: condemned, after the grace removed, and only then their bytes deleted.
+
+A chunk record goes through three transactions, each at a head up to which the mark is complete: **condemned** when
+nothing held it; **removed** when it has stood condemned for the grace and again nothing holds it, comparing the
+record itself, which is written anew by whoever stores its bytes again; then its **object** is deleted, when no
+record names it and its upload has ended. From that moment on no record can come to name it, so a crash, a delay or a
+second collector at that point takes nothing from anybody.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from moorage.core.errors import DamagedChunkError
+from moorage_nodes.blocks.packing import object_name
+from moorage_nodes.gc.heads import MAX_ATTEMPTS, Group, NamespaceHead, split, too_busy
+from moorage_nodes.gc.letting_go import Horizons
+from moorage_nodes.gc.marking import Mark, Pause
+from moorage_nodes.gc.names import NamesPass
+from moorage_nodes.gc.pools import Pools
+from moorage_nodes.gc.report import Report
+from moorage_nodes.metadata import keys, records
+from moorage_nodes.metadata.bulk_reads import read_keys
+from moorage_nodes.metadata.l1.upload_ids import build_collector_upload_id
+from moorage_nodes.metadata.records import (
+    CHUNK_CONDEMNED,
+    CHUNK_LIVE,
+    CHUNK_SOFT_DELETED,
+    Chunk,
+    Upload,
+)
+from moorage_nodes.metadata.scan import scan_kind
+from moorage_nodes.metadata.spill import SortedSpill
+from moorage_nodes.stores.contracts import (
+    Compare,
+    Delete,
+    KeyValue,
+    MetadataStore,
+    Put,
+    Target,
+    absent,
+    unchanged,
+)
+
+CHANGED_TOGETHER = 1000  # records condemned or revived by one transaction
+REMOVED_TOGETHER = 10_000  # records held in memory until the names that lead to them are gone
+GROUP_RECORDS = 32
+REWRITTEN_SHARE = 0.5  # an object of which less than this is named is written anew
+DELETED_TOGETHER = 1000
+_SIZE_BYTES = 8
+T = TypeVar("T")
+
+
+class Budget:
+    """How many deletions a run may still make: records removed and objects deleted count for themselves."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = {"records": limit, "objects": limit}
+        self.exhausted = False
+
+    def take(self, kind: str, wanted: int) -> int:
+        """How many of `wanted` may be done."""
+        granted = min(wanted, self._left[kind])
+        self._left[kind] -= granted
+        self.exhausted = self.exhausted or granted < wanted
+        return granted
+
+
+class _Doomed(Struct, frozen=True):
+    digest: bytes
+    kv: KeyValue
+    chunk: Chunk
+
+
+class Sweep:
+    """One namespace's. `listed` has its objects as they were before the mark was begun, from `list_objects`."""
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        head: NamespaceHead,
+        mark: Mark,
+        pools: Pools,
+        horizons: Horizons,
+        budget: Budget,
+        report: Report,
+        rng: random.Random,
+        pause: Pause,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._store = store
+        self._head = head
+        self._namespace = head.namespace
+        self._mark = mark
+        self._pools = pools
+        self._horizons = horizons
+        self._budget = budget
+        self._report = report
+        self._rng = rng
+        self._pause = pause
+        self._dry_run = dry_run
+        self._names_walked = False
+
+    # --- objects, before the mark -----------------------------------------------------------------------------
+
+    async def list_objects(self, listed: SortedSpill) -> None:
+        """What the pools hold of the namespace. StoreUnavailableError: nothing may be concluded from the rest."""
+        for pool in self._pools.names:
+            async for found in self._pools.list_objects(pool, self._namespace):
+                await self._pause()
+                self._report.scanned["objects"] += len(found)
+                self._report.scanned["object_bytes"] += sum(size for _, size in found)
+                listed.update(_object_key(pool, name) + size.to_bytes(_SIZE_BYTES) for name, size in found)
+
+    # --- chunk records ----------------------------------------------------------------------------------------
+
+    async def sweep_chunks(self, named: SortedSpill) -> None:
+        """Condemn, revive and remove records; `named` gets what those name that stay."""
+        condemned: list[_Doomed] = []
+        revived: list[_Doomed] = []
+        removed: list[_Doomed] = []
+        async for batch in self._mark.walk_chunks():
+            await self._pause()
+            stays = []
+            for digest, kv, chunk, is_held in batch:
+                each = _Doomed(digest, kv, chunk)
+                self._report.scanned["chunk_bytes"] += chunk.size
+                if is_held:
+                    self._report.kept["chunks_held"] += 1
+                    if chunk.state == CHUNK_CONDEMNED:
+                        revived.append(each)
+                elif chunk.state in {CHUNK_LIVE, CHUNK_SOFT_DELETED}:
+                    condemned.append(each)
+                elif kv.mod_revision <= self._horizons.grace and self._budget.take("records", 1):
+                    removed.append(each)
+                    continue
+                else:
+                    self._report.kept["chunks_waiting"] += 1
+                stays.append(each)
+            self._report.scanned["chunks"] += len(batch)
+            named.update(map(_name_key, stays))
+            if len(condemned) >= CHANGED_TOGETHER:
+                await self._condemn(condemned)
+            if len(revived) >= CHANGED_TOGETHER:
+                await self._revive(revived)
+            if len(removed) >= REMOVED_TOGETHER:
+                named.update(map(_name_key, await self._remove(removed)))
+        await self._condemn(condemned)
+        await self._revive(revived)
+        named.update(map(_name_key, await self._remove(removed)))
+        if not self._names_walked and await self._has_bindings():
+            await self._drop_names(set())
+
+    async def _has_bindings(self) -> bool:
+        start, end = keys.kind_range(self._namespace, "b")
+        found, _ = await self._store.range(start, end, limit=1, keys_only=True)
+        return bool(found.kvs)
+
+    async def _condemn(self, doomed: list[_Doomed]) -> None:
+        self._report.condemned += len(doomed) - len(
+            await self._change(doomed, lambda each: _put(each, CHUNK_CONDEMNED), of_held=False)
+        )
+        doomed.clear()
+
+    async def _revive(self, wanted: list[_Doomed]) -> None:
+        """A condemned chunk that something holds: pinned, or stored under an upload, when it was condemned."""
+        self._report.revived += len(wanted) - len(
+            await self._change(wanted, lambda each: _put(each, CHUNK_LIVE), of_held=True)
+        )
+        wanted.clear()
+
+    async def _remove(self, doomed: list[_Doomed]) -> list[_Doomed]:
+        """Those that stay all the same. Names go first: none may lead to what is not there."""
+        if not doomed:
+            return []
+        await self._drop_names({each.digest for each in doomed})
+        left = await self._change(doomed, lambda each: Delete(each.kv.key), of_held=False)
+        self._report.removed += len(doomed) - len(left)
+        doomed.clear()
+        return left
+
+    async def _change(
+        self, wanted: Sequence[_Doomed], op: Callable[[_Doomed], Put | Delete], *, of_held: bool
+    ) -> list[_Doomed]:
+        """Write records that are as they were read; those that were left out, being written or held by now."""
+        if self._dry_run:
+            return []
+        left: list[_Doomed] = []
+        waiting, size = list(wanted), GROUP_RECORDS
+        while waiting:
+            failed: list[_Doomed] = []
+            for part in _cut(waiting, CHANGED_TOGETHER if size > 1 else 64):
+                await self._pause()
+                unheld, done, groups = await self._write_part(part, op, size, of_held=of_held)
+                left.extend(unheld)
+                for written, group in zip(done, groups, strict=True):
+                    if not written:
+                        failed.extend(group)
+            if size == 1:
+                return left + failed
+            # Of a group one record was written by somebody: the others go one by one.
+            waiting, size = failed, 1
+        return left
+
+    async def _write_part(
+        self, part: Sequence[_Doomed], op: Callable[[_Doomed], Put | Delete], size: int, *, of_held: bool
+    ) -> tuple[list[_Doomed], list[bool], list[list[_Doomed]]]:
+        """At the first head up to which the mark is complete: those that are held by now, and per group whether it
+        was written.
+        """
+        for attempt in range(MAX_ATTEMPTS):
+            if attempt or self._head.revision < 0:
+                await self._mark.catch_up()
+            held = [] if of_held else [each for each in part if each.digest in self._mark.since]
+            rest = part if not held else [each for each in part if each.digest not in self._mark.since]
+            groups = list(_cut(rest, size))
+            if not groups:
+                return held, [], []
+            written = await self._head.write(
+                [
+                    Group(
+                        tuple(unchanged(each.kv.key, each.kv.mod_revision) for each in group),
+                        tuple(map(op, group)),
+                    )
+                    for group in groups
+                ]
+            )
+            if written is not None:
+                return held, written, groups
+        raise too_busy(self._namespace)
+
+    # --- names and lists --------------------------------------------------------------------------------------
+
+    async def _drop_names(self, going: set[bytes]) -> None:
+        if self._dry_run:
+            return
+        began = (await self._store.get_many([self._head.key])).revision
+        walk = NamesPass(self._store, self._namespace, going)
+        is_whole = True
+        async for kvs in scan_kind(self._store, self._namespace, "x"):
+            await self._pause()
+            groups = await walk.plan(kvs)
+            done = await self._write_marked(groups)
+            self._report.let_go["names"] += done
+            is_whole = is_whole and done == len(groups)
+        if is_whole and not self._names_walked:
+            await self._write_marked(await walk.plan_bindings(began))
+        self._names_walked = True
+
+    async def _write_marked(self, groups: Sequence[Group]) -> int:
+        """As `NamespaceHead.write_anyway`, keeping the mark up to date."""
+        done = 0
+        for part in split(groups):
+            for _ in range(MAX_ATTEMPTS):
+                written = await self._head.write(part)
+                if written is not None:
+                    done += sum(written)
+                    break
+                await self._mark.catch_up()
+            else:
+                raise too_busy(self._namespace)
+        return done
+
+    async def sweep_lists(self) -> None:
+        """Segments of long lists that no manifest and no open upload names, when they are older than the grace: they
+        are written before the record that names them.
+        """
+        bases: dict[str, int] = {}
+        async for kvs in scan_kind(self._store, self._namespace, "g", keys_only=True):
+            for kv in kvs:
+                base = keys.parse_segment_base(kv.key)
+                bases[base] = max(kv.mod_revision, bases.get(base, 0))
+        waiting = [
+            base
+            for base, written in bases.items()
+            if written <= self._horizons.grace
+            and base not in self._mark.lists
+            and base.partition(".")[0] not in self._mark.open_uploads
+        ]
+        if self._dry_run:
+            self._report.let_go["lists"] += len(waiting)
+            return
+        for part in _cut(waiting, GROUP_RECORDS):
+            for _ in range(MAX_ATTEMPTS):
+                rest = [base for base in part if base not in self._mark.lists]
+                written = await self._head.write(
+                    [Group((), (Delete(*keys.segments_range(self._namespace, base)),)) for base in rest]
+                )
+                if written is not None:
+                    self._report.let_go["lists"] += len(written)
+                    break
+                await self._mark.catch_up()
+            else:
+                raise too_busy(self._namespace)
+
+    # --- bytes ------------------------------------------------------------------------------------------------
+
+    async def sweep_objects(self, listed: SortedSpill, named: SortedSpill) -> None:
+        """Delete what no record names, and write anew what is mostly dead."""
+        doomed: list[tuple[str, str, int]] = []
+        rewriting = Rewriting(
+            self._store,
+            self._head,
+            self._pools,
+            self._report,
+            self._rng,
+            self._pause,
+            dry_run=self._dry_run,
+        )
+        try:
+            for pool, name, size, digests, alive in _join(listed, named):
+                if name.partition("/")[0] in self._mark.open_uploads:
+                    self._report.kept["objects_uploading"] += 1
+                elif digests:
+                    self._report.kept["objects_named"] += 1
+                    if alive < size * REWRITTEN_SHARE:
+                        await rewriting.rewrite(pool, name, digests)
+                elif self._budget.take("objects", 1):
+                    doomed.append((pool, name, size))
+                    if len(doomed) >= DELETED_TOGETHER:
+                        await self._delete(doomed)
+            await self._delete(doomed)
+        finally:
+            await rewriting.end()
+
+    async def _delete(self, doomed: list[tuple[str, str, int]]) -> None:
+        await self._pause()
+        for pool, each in groupby(doomed, key=lambda item: item[0]):
+            found = list(each)
+            if not self._dry_run:
+                await self._pools.delete_objects(pool, self._namespace, [name for _, name, _ in found])
+            self._report.objects_deleted += len(found)
+            self._report.freed_bytes += sum(size for _, _, size in found)
+        doomed.clear()
+
+
+class Rewriting:
+    """Packed objects that are mostly dead: what lives is copied into a new object, and the records lead there.
+
+    Under an upload of the collector's own, so that what a crash leaves behind is an orphan like any other. The old
+    object is one from then on, found by the next collection.
+    """
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        head: NamespaceHead,
+        pools: Pools,
+        report: Report,
+        rng: random.Random,
+        pause: Pause,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._store = store
+        self._head = head
+        self._namespace = head.namespace
+        self._pools = pools
+        self._report = report
+        self._rng = rng
+        self._pause = pause
+        self._dry_run = dry_run
+        self._upload = ""
+
+    async def rewrite(self, pool: str, name: str, digests: Sequence[bytes]) -> None:
+        await self._pause()
+        wanted = [keys.chunk(self._namespace, digest) for digest in digests]
+        found = [
+            (kv, records.decode(Chunk, kv.value)) for kv in (await read_keys(self._store, wanted)).values()
+        ]
+        live = [
+            (kv, chunk)
+            for kv, chunk in found
+            if (chunk.pool, chunk.object) == (pool, name) and chunk.state in {CHUNK_LIVE, CHUNK_SOFT_DELETED}
+        ]
+        if not live:
+            return
+        live.sort(key=lambda each: each[1].offset)
+        if not self._dry_run and not await self._copy(pool, name, live):
+            return
+        self._report.objects_rewritten += 1
+
+    async def _copy(self, pool: str, name: str, live: Sequence[tuple[KeyValue, Chunk]]) -> bool:
+        upload_key = keys.upload(self._namespace, await self._begin())
+        target = object_name(self._upload, f"{self._rng.getrandbits(96):024x}", 0)
+        try:
+            await self._pools.copy_chunks(
+                pool,
+                self._namespace,
+                name,
+                target,
+                [(kv.key[-32:], chunk.offset, chunk.size) for kv, chunk in live],
+            )
+        except DamagedChunkError:
+            self._report.damaged += 1
+            return False
+        steps, offset = [], 0
+        for kv, chunk in live:
+            moved = records.encode(replace(chunk, object=target, offset=offset))
+            steps.append((unchanged(kv.key, kv.mod_revision), Put(kv.key, moved)))
+            offset += chunk.size
+        groups = [
+            Group(tuple(compare for compare, _ in part), tuple(put for _, put in part))
+            for part in _cut(steps, GROUP_RECORDS)
+        ]
+        for part in split(groups):
+            # A group that fails stays where it is: the next collection looks at it again.
+            if await self._head.write_aside((Compare(upload_key, Target.VERSION, 1),), part) is None:
+                return False
+        return True
+
+    async def _begin(self) -> str:
+        if not self._upload:
+            upload_id = build_collector_upload_id(self._rng)
+            key = keys.upload(self._namespace, upload_id)
+            record = records.encode(Upload(1, "", 0, "", []))
+            await self._head.write_aside((absent(key),), [Group((), (Put(key, record),))])
+            self._upload = upload_id
+        return self._upload
+
+    async def end(self) -> None:
+        if self._upload:
+            key = keys.upload(self._namespace, self._upload)
+            self._upload = ""
+            await self._head.write_aside((), [Group((), (Delete(key),))])
+
+
+def _put(each: _Doomed, state: int) -> Put:
+    return Put(each.kv.key, records.encode(replace(each.chunk, state=state)))
+
+
+def _object_key(pool: str, name: str) -> bytes:
+    return f"{pool}\0{name}\0".encode()
+
+
+def _name_key(each: _Doomed) -> bytes:
+    return (
+        _object_key(each.chunk.pool, each.chunk.object)
+        + each.digest
+        + each.chunk.length.to_bytes(_SIZE_BYTES)
+    )
+
+
+def _join(listed: SortedSpill, named: SortedSpill) -> Iterator[tuple[str, str, int, list[bytes], int]]:
+    """Per object: pool, name, size, and of the records that name it the digests and their bytes together."""
+    records_of = iter(named)
+    following = next(records_of, None)
+    for item in listed:
+        key, size = item[:-_SIZE_BYTES], int.from_bytes(item[-_SIZE_BYTES:])
+        digests: list[bytes] = []
+        alive = 0
+        while following is not None and (following.startswith(key) or following < key):
+            if following.startswith(key):
+                digests.append(following[len(key) : len(key) + 32])
+                alive += int.from_bytes(following[-_SIZE_BYTES:])
+            following = next(records_of, None)
+        pool, name, _ = key.decode().split("\0")
+        yield pool, name, size, digests, alive
+
+
+def _cut(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
