@@ -27,7 +27,7 @@ T = TypeVar("T")
 log = logging.getLogger("moorage.peers")
 CONNECT_SECONDS = 1.0
 TOTAL_SECONDS = 3.0  # over all replicas tried for one call
-COLLECTING_SECONDS = 30.0  # for calls whose work is with many objects, and that nobody waits for
+COLLECTING_SECONDS = 30.0  # the same for the collector, whose calls are about many objects
 TOKEN_TTL = 60  # seconds
 TOKEN_RENEWAL = 30.0  # seconds after which the next token is signed
 RESTING_SECONDS = 2.0  # a replica that could not be reached is tried last for so long
@@ -43,12 +43,8 @@ class PeerClient:
         signer: Signer,
         audience: Audience,
         metrics: Metrics,
-        total_seconds: float | None = None,
     ) -> None:
-        """`base_urls`: `http://host:port` of internal ports. `name` is for messages and metrics. A call takes at most
-        `total_seconds` over all replicas tried, usually `TOTAL_SECONDS`.
-        """
-        self._total_seconds = total_seconds or TOTAL_SECONDS
+        """`base_urls`: `http://host:port` of internal ports. `name` is for messages and metrics."""
         self._name = name
         self._pools = [HttpPool(url) for url in base_urls]
         self._signer = signer
@@ -66,7 +62,7 @@ class PeerClient:
         """The answer of `POST path` with `body` as JSON, decoded into `answer`.
 
         Raises what the peer answered (by its word), and StoreUnavailableError when no replica answers within
-        the client's time or the peer does not accept this server's token. The call may have been carried out.
+        `TOTAL_SECONDS` or the peer does not accept this server's token. The call may have been carried out.
         """
         return await self._call("POST", path, msgspec.json.encode(body), answer)
 
@@ -78,7 +74,7 @@ class PeerClient:
         started = time.monotonic()
         outcome = StoreUnavailableError.word
         try:
-            status, data = await self._send_to_any(method, path, body, started + self._total_seconds)
+            status, data = await self._send_to_any(method, path, body, started + self._longest())
             if status != 200:
                 raise _error_of(status, data, self._name)
             answered = msgspec.json.decode(data, type=answer)
@@ -93,6 +89,9 @@ class PeerClient:
             return answered
         finally:
             self._observer.observe_call(method.lower(), outcome, time.monotonic() - started)
+
+    def _longest(self) -> float:
+        return COLLECTING_SECONDS if self._audience is Audience.COLLECTOR else TOTAL_SECONDS
 
     async def _send_to_any(
         self, method: str, path: str, body: bytes | None, deadline: float
@@ -171,7 +170,7 @@ class PeerDirectory:
     def collected(self, pool: str) -> PeerClient:
         """The pool's block servers, called by the collector."""
         urls = self._peers.block.get(pool, ())
-        return self._client("block", pool, urls, Audience.COLLECTOR, COLLECTING_SECONDS)
+        return self._client("block", pool, urls, Audience.COLLECTOR)
 
     def close(self) -> None:
         for client in self._clients.values():
@@ -184,13 +183,12 @@ class PeerDirectory:
         owner: str,
         base_urls: Sequence[str],
         audience: Audience,
-        total_seconds: float | None = None,
     ) -> PeerClient:
         """`owner`: a server key, a pool, or empty."""
         if not base_urls:
             raise StoreUnavailableError(f"This server knows no {name} servers of {owner!r}.")
         client = self._clients.get((audience, owner))
         if client is None:
-            client = PeerClient(name, base_urls, self._signer, audience, self._metrics, total_seconds)
+            client = PeerClient(name, base_urls, self._signer, audience, self._metrics)
             self._clients[audience, owner] = client
         return client

@@ -223,6 +223,7 @@ class SimulatedPeer(PeerClient):
     ) -> None:
         self._name = name
         self._network = network
+        self._audience = audience
         self._observer = metrics.store(f"peer_{name}")
         self._bearer = signer.sign(audience, signer.issuer, 1e9)
 
@@ -252,8 +253,8 @@ class SimulatedPeers(PeerDirectory):
         self._network = network
 
     def _client(self, name: str, owner: str, base_urls: Iterable[str], audience: Audience) -> PeerClient:
-        client = self._clients.get((name, owner))
+        client = self._clients.get((audience, owner))
         if client is None:
             client = SimulatedPeer(name, self._network, self._signer, audience, self._metrics)
-            self._clients[name, owner] = client
+            self._clients[audience, owner] = client
         return client
