@@ -41,6 +41,10 @@ ROLE_MODULES: dict[str, str] = {
     "l3": "moorage_nodes.metadata.l3.server",
     "block": "moorage_nodes.blocks.server",
 }
+# What is no server of ours; each module has `run(settings_file) -> exit code`.
+TOOL_MODULES: dict[str, str] = {
+    "proxy": "moorage_nodes.proxy.main",
+}
 KEEP_ALIVE_SECONDS = 90  # longer than the proxy keeps idle connections, so that it is the proxy that closes
 FINISH_SECONDS = 7  # for what is in flight when the drain ends
 FILE_POLL_SECONDS = 1.0
@@ -211,11 +215,14 @@ async def serve(settings: Settings) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="moorage-nodes", description="Run one Moorage server.")
-    parser.add_argument("role", choices=get_args(Role))
+    parser.add_argument("role", choices=(*get_args(Role), *TOOL_MODULES))
     parser.add_argument("--settings", required=True, type=Path, metavar="FILE")
     arguments = parser.parse_args(argv)
     configure_logging("info")
     try:
+        if arguments.role in TOOL_MODULES:
+            code: int = importlib.import_module(TOOL_MODULES[arguments.role]).run(arguments.settings)
+            return code
         settings = load_settings(arguments.settings)
         if settings.role != arguments.role:
             parser.error(f"{arguments.settings} is for the role {settings.role}, not {arguments.role}")

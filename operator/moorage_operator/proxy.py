@@ -35,13 +35,18 @@ class Route:
 class ProxySettings:
     """How NGINX runs here. `directory` takes its pid file and the bodies that do not fit into memory.
 
-    `user`: whom the workers run as when NGINX is started by root; None where it is not.
+    `user`: whom the workers run as when NGINX is started by root; None where it is not. `tls_folder`: where
+    `current/tls.crt` and `current/tls.key` are; None for plain HTTP. `status`: a loopback address where the revision
+    of the routes is told. `shutdown_seconds`: how long workers that are replaced may finish what they have.
     """
 
     listen: tuple[str, ...]
     directory: str
     workers: int = 2
     user: str | None = None
+    tls_folder: str | None = None
+    status: str | None = None
+    shutdown_seconds: int = 10
 
 
 def build_routes(table: RoutingTable) -> tuple[Route, ...]:
@@ -67,7 +72,7 @@ def build_nginx_conf(
     routes = build_routes(table)
     groups = {services: _upstream_name(services) for services in dict.fromkeys(r.services for r in routes)}
     lines = [
-        *_main_section(settings),
+        *_main_section(settings, table.revision),
         "http {",
         *_indented(_http_section(settings)),
         *_indented(line for services in groups for line in _upstream(groups[services], services, upstreams)),
@@ -76,6 +81,7 @@ def build_nginx_conf(
         *_indented((line for route in routes for line in _location(route, groups[route.services])), 2),
         *_indented(_answers_of_our_own(), 2),
         "    }",
+        *_indented(_status_server(settings, table.revision)),
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -97,14 +103,15 @@ def _quoted(path: str) -> str:
     return f'"{path}"'
 
 
-def _main_section(settings: ProxySettings) -> Iterator[str]:
+def _main_section(settings: ProxySettings, revision: int) -> Iterator[str]:
     yield "# Written by moorage from the routing table; changes by hand are lost."
+    yield f"# routing revision {revision}"
     yield "daemon off;"
     if settings.user is not None:
         yield f"user {_checked(settings.user)};"
     yield f"worker_processes {settings.workers};"
     yield "worker_rlimit_nofile 16384;"
-    yield "worker_shutdown_timeout 10s;"
+    yield f"worker_shutdown_timeout {settings.shutdown_seconds}s;"
     yield f"pid {_quoted(settings.directory + '/nginx.pid')};"
     yield "error_log stderr error;"
     yield ""
@@ -190,7 +197,16 @@ def _upstream(name: str, services: tuple[str, ...], upstreams: Mapping[str, Sequ
 
 
 def _server_section(settings: ProxySettings) -> Iterator[str]:
-    yield from (f"listen {_checked(address)} default_server;" for address in settings.listen)
+    tls = settings.tls_folder
+    options = "default_server" if tls is None else "ssl default_server"
+    yield from (f"listen {_checked(address)} {options};" for address in settings.listen)
+    if tls is not None:
+        yield f"ssl_certificate {_quoted(tls + '/current/tls.crt')};"
+        yield f"ssl_certificate_key {_quoted(tls + '/current/tls.key')};"
+        yield "ssl_protocols TLSv1.2 TLSv1.3;"
+        yield "ssl_session_cache shared:tls:4m;"
+        yield "ssl_session_timeout 1h;"
+        yield "ssl_session_tickets off;"
     yield "server_name _;"
     yield "merge_slashes off;"
     yield "# The servers' parser knows no other methods and would answer in a shape of its own."
@@ -198,6 +214,18 @@ def _server_section(settings: ProxySettings) -> Iterator[str]:
     yield "    return 405;"
     yield "}"
     yield ""
+
+
+def _status_server(settings: ProxySettings, revision: int) -> Iterator[str]:
+    """The revision as the workers themselves know it, for who runs NGINX."""
+    if settings.status is None:
+        return
+    yield "server {"
+    yield f"    listen {_checked(settings.status)};"
+    yield "    location / {"
+    yield f"        return 200 '{revision}';"
+    yield "    }"
+    yield "}"
 
 
 def _location(route: Route, upstream: str) -> Iterator[str]:
