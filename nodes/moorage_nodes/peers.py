@@ -27,9 +27,10 @@ T = TypeVar("T")
 log = logging.getLogger("moorage.peers")
 CONNECT_SECONDS = 1.0
 TOTAL_SECONDS = 3.0  # over all replicas tried for one call
-COLLECTING_SECONDS = 30.0  # the same for the collector, whose calls are about many objects
+PATIENT_SECONDS = 30.0  # the same for calls that are about many objects, and that nobody waits for
 TOKEN_TTL = 60  # seconds
 TOKEN_RENEWAL = 30.0  # seconds after which the next token is signed
+PATIENT = frozenset({Audience.COLLECTOR, Audience.CHECKER})
 RESTING_SECONDS = 2.0  # a replica that could not be reached is tried last for so long
 
 
@@ -91,7 +92,7 @@ class PeerClient:
             self._observer.observe_call(method.lower(), outcome, time.monotonic() - started)
 
     def _longest(self) -> float:
-        return COLLECTING_SECONDS if self._audience is Audience.COLLECTOR else TOTAL_SECONDS
+        return PATIENT_SECONDS if self._audience in PATIENT else TOTAL_SECONDS
 
     async def _send_to_any(
         self, method: str, path: str, body: bytes | None, deadline: float
@@ -171,6 +172,11 @@ class PeerDirectory:
         """The pool's block servers, called by the collector."""
         urls = self._peers.block.get(pool, ())
         return self._client("block", pool, urls, Audience.COLLECTOR)
+
+    def checked(self, pool: str) -> PeerClient:
+        """The pool's block servers, called by fsck and scrub."""
+        urls = self._peers.block.get(pool, ())
+        return self._client("block", pool, urls, Audience.CHECKER)
 
     def close(self) -> None:
         for client in self._clients.values():

@@ -104,6 +104,30 @@ class Settings(_Section, frozen=True, kw_only=True):
     peers: Peers = Peers()
 
 
+class CheckSettings(_Section, frozen=True, kw_only=True):
+    """Of `moorage-nodes fsck` and `scrub`, which check one metadata cluster and serve nothing.
+
+    `peers.block` names the pools whose bytes are checked. `scrub_bytes_per_second`: how fast a scrub reads.
+    """
+
+    role: Literal["check"]
+    name: str
+    etcd: Etcd
+    cluster: Cluster
+    signing_key_file: str
+    peers: Peers = Peers()
+    scrub_bytes_per_second: Annotated[int, Meta(ge=1024)] = 16 * 1024 * 1024
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load_check_settings(path: Path) -> CheckSettings:
+    """OSError; InvalidFieldError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CheckSettings)
+    except msgspec.DecodeError as error:
+        raise InvalidFieldError(f"The settings file is wrong: {error}", field="settings") from None
+
+
 def parse_settings(data: bytes) -> Settings:
     try:
         return msgspec.json.decode(data, type=Settings)

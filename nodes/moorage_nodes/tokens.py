@@ -49,6 +49,7 @@ class Audience(StrEnum):
     SERVICE_BLOCK = "moorage:service:block"
     SERVICE_GC = "moorage:service:gc"
     COLLECTOR = "moorage:collector"  # the collector's calls to block servers: what takes bytes away
+    CHECKER = "moorage:checker"  # fsck's and scrub's calls to block servers: list and read, change nothing
 
     @property
     def token_type(self) -> str:

@@ -10,11 +10,11 @@ import pybase64
 from starlette.responses import Response
 
 from moorage.core.errors import ForbiddenError, NotFoundError
-from moorage.core.ids import MAX_VERSION, parse_chunk_id, parse_hash, parse_id
+from moorage.core.ids import MAX_CHUNK_BYTES, MAX_VERSION, parse_chunk_id, parse_hash, parse_id
 from moorage.core.wire import DownloadChunkAnswer, DownloadMetadata, StoreChunk, StoreChunkAnswer
 from moorage_nodes.blocks.access import READERS, STORERS, Access, Reader
 from moorage_nodes.blocks.budget import ByteBudget, Room
-from moorage_nodes.blocks.collecting import copy_chunks, delete_objects, list_page
+from moorage_nodes.blocks.collecting import copy_chunks, delete_objects, list_page, parse_object
 from moorage_nodes.blocks.content import Content
 from moorage_nodes.blocks.packing import PACKED_OBJECT_BYTES
 from moorage_nodes.blocks.places import Places
@@ -23,6 +23,7 @@ from moorage_nodes.blocks.reading import Buffer, Reading
 from moorage_nodes.blocks.receiving import receive_calls, receive_chunk, verify_calls, verify_chunk
 from moorage_nodes.blocks.responses import BytesAnswer, content_disposition
 from moorage_nodes.blocks.storing import Storing
+from moorage_nodes.blocks.verifying import verify_chunks
 from moorage_nodes.peer_api import (
     CopyObjectAnswer,
     CopyObjectRequest,
@@ -34,6 +35,8 @@ from moorage_nodes.peer_api import (
     MarkAnswer,
     MarkRequest,
     Place,
+    VerifyAnswer,
+    VerifyRequest,
 )
 from moorage_nodes.peers import PeerDirectory
 from moorage_nodes.stores.contracts import ObjectStore
@@ -44,6 +47,9 @@ DELETERS = Allow(frozenset({Audience.SERVICE_BLOCK, Audience.COLLECTOR}))
 COLLECTORS = Allow(frozenset({Audience.COLLECTOR}))
 DELETE_CHUNKS_LIMIT = 256 * 1024  # bytes: 1,024 of the longest names are 135 kB
 COPY_LIMIT = 1024 * 1024  # bytes: 4,096 chunks are 500 kB
+CHECKERS = Allow(frozenset({Audience.CHECKER}))
+LISTERS = Allow(frozenset({Audience.COLLECTOR, Audience.CHECKER}))
+VERIFY_LIMIT = 1024 * 1024  # bytes: 1,024 chunks are 350 kB
 HASH_HEADER = "x-chunk-hash"
 
 
@@ -172,7 +178,7 @@ async def delete_chunks(call: Call[Block]) -> DeleteChunksAnswer:
     return DeleteChunksAnswer(status="chunks_marked_for_deletion")
 
 
-@internal.post("/internal/list_objects", allow=COLLECTORS, body=ListObjectsRequest, answer=ListObjectsAnswer)
+@internal.post("/internal/list_objects", allow=LISTERS, body=ListObjectsRequest, answer=ListObjectsAnswer)
 async def list_objects(call: Call[Block]) -> ListObjectsAnswer:
     """A page of a namespace's objects in this pool."""
     found, more = await list_page(call.server.objects, call.body.namespace, call.body.after)
@@ -194,6 +200,20 @@ async def copy_object(call: Call[Block]) -> CopyObjectAnswer:
         await room.grow(PACKED_OBJECT_BYTES)
         size = await copy_chunks(call.server.objects, body.namespace, body.source, body.target, chunks)
     return CopyObjectAnswer(size=size)
+
+
+@internal.post(
+    "/internal/verify", allow=CHECKERS, body=VerifyRequest, answer=VerifyAnswer, limit=VERIFY_LIMIT
+)
+async def verify(call: Call[Block]) -> VerifyAnswer:
+    """Read chunks again where they lie, and say whether they are what they should be."""
+    namespace = parse_id(call.body.namespace, "namespace")
+    for number, chunk in enumerate(call.body.chunks):
+        if chunk.object or chunk.size:
+            parse_object(chunk.object, f"chunks[{number}].object")
+    with call.server.budget.room() as room:
+        await room.grow(MAX_CHUNK_BYTES)
+        return VerifyAnswer(verdicts=await verify_chunks(call.server.objects, namespace, call.body.chunks))
 
 
 async def _find(call: Call[Block]) -> tuple[Reader, Place]:

@@ -4,7 +4,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from moorage_nodes.blocks.verifying import Verdict, verify_chunks
-from moorage_nodes.peer_api import VerifiedChunk
+from moorage_nodes.peer_api import (
+    ListObjectsAnswer,
+    ListObjectsRequest,
+    VerifiedChunk,
+    VerifyAnswer,
+    VerifyRequest,
+)
+from moorage_nodes.peers import PeerClient
 from moorage_nodes.stores.contracts import ObjectStore
 
 
@@ -31,3 +38,26 @@ class DirectPool:
 
     async def verify(self, namespace: str, chunks: Sequence[VerifiedChunk]) -> list[Verdict]:
         return await verify_chunks(self._objects, namespace, chunks)
+
+
+class BlockServers:
+    """A pool as its block servers know it."""
+
+    def __init__(self, client: PeerClient) -> None:
+        """`client` speaks as a checker (`PeerDirectory.checked`)."""
+        self._client = client
+
+    async def list_objects(self, namespace: str) -> AsyncIterator[Sequence[tuple[str, int]]]:
+        after = ""
+        while True:
+            question = ListObjectsRequest(namespace=namespace, after=after)
+            answer = await self._client.post("/internal/list_objects", question, ListObjectsAnswer)
+            if answer.objects:
+                yield answer.objects
+                after = answer.objects[-1][0]
+            if not answer.more:
+                return
+
+    async def verify(self, namespace: str, chunks: Sequence[VerifiedChunk]) -> list[Verdict]:
+        question = VerifyRequest(namespace=namespace, chunks=list(chunks))
+        return (await self._client.post("/internal/verify", question, VerifyAnswer)).verdicts

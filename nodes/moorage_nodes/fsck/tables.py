@@ -116,6 +116,7 @@ class Tables:
                 "i": self._read_node,
                 "j": self._read_entry,
                 "k": self._read_chunk,
+                "l": self._read_letting_go,
                 "m": self._read_manifest,
                 "s": self._read_stored,
                 "t": self._read_trash,
@@ -275,6 +276,9 @@ class Tables:
 
     def _read_deletion(self, kv: KeyValue) -> None:
         self.deletions[kv.key[self._cut :].decode()] = records.decode(Deletion, kv.value).node
+
+    def _read_letting_go(self, kv: KeyValue) -> None:
+        records.decode(Trash, kv.value)
 
     def _read_remembered(self, kv: KeyValue) -> None:
         records.decode(Remembered, kv.value)

@@ -8,7 +8,7 @@ from typing import Any
 
 from moorage_nodes.fsck.partitions import PARTS
 from moorage_nodes.fsck.tables import CHILD, CONTENT, ENTRY, LET_GO, MADE, NODE, RAISED, Tables
-from moorage_nodes.metadata.records import DELETED, FILE, LIVE
+from moorage_nodes.metadata.records import DELETED, FILE, LIVE, PENDING_DELETION
 
 
 @dataclass(slots=True)
@@ -67,10 +67,6 @@ def _check_head(tables: Tables) -> None:
             "h",
             f"The head stands at entry {head.sequence}, the newest entry is {tables.last_sequence}.",
         )
-    elif head.sequence and not tables.last_sequence and tables.counts["files"] + tables.counts["directories"]:
-        findings.add(
-            "head_wrong", namespace, "h", f"The head stands at entry {head.sequence}; there is none."
-        )
     reached = head.sequence if head is not None else 0
     for binding, sequence in tables.bound:
         if sequence > reached:
@@ -88,7 +84,7 @@ def _check_rise(tables: Tables, last: list[Any] | None, row: list[Any]) -> None:
         right = version == 0
     else:
         right = version == last[4] + (effect == RAISED)
-        right = right or (last[5] == DELETED and effect == RAISED and version == 1)  # the id began anew
+        right = right or (last[5] != LIVE and effect == RAISED and version == 1)  # the id began anew
     if not right:
         was = "nothing" if last is None else f"version {last[4]} at entry {last[2]}"
         tables.findings.add(
@@ -219,8 +215,9 @@ def _check_entry(tables: Tables, node_id: str, node: list[Any], row: list[Any] |
             tables.findings.add("journal_disagrees", tables.namespace, node_id, "No entry tells of it.")
         return
     _, _, sequence, _, told_version, told_state, told_parent, told_name = row
-    # A file below a deleted directory stays live by itself, and is told as pending.
-    same_state = told_state == state or (state == LIVE and told_state != DELETED)
+    # A file below a deleted directory stays live by itself, and is told as pending; once the trash has let go of
+    # the directory it is deleted, and nothing is told of it any more.
+    same_state = told_state == state or (told_state == PENDING_DELETION and state in {LIVE, DELETED})
     if (told_version, told_parent, told_name) != (version, parent, name) or not same_state:
         tables.findings.add(
             "journal_disagrees",

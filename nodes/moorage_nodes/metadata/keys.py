@@ -21,6 +21,7 @@ REALM = b"meta/realm"
 FORMAT = b"meta/format"
 COLLECTOR_TENURE = b"gc/tenure"  # under a lease: exists while a collector works
 COLLECTOR_STATE = b"gc/state"
+SCRUB_STATE = b"scrub/state"
 
 
 def namespace_prefix(namespace: str) -> bytes:

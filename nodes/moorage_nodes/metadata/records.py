@@ -245,8 +245,27 @@ class CollectorState(Struct, array_like=True, frozen=True):
     begin_at: str = ""
 
 
+class ScrubState(Struct, array_like=True, frozen=True):
+    """How far the scrubber is: in its pass number `number`, behind the chunk `digest` of `namespace` (empty: at its
+    start). Times are Unix milliseconds; `finished` is 0 while the pass goes on. `damaged` and `readable`: what this
+    pass marked and unmarked.
+    """
+
+    schema: int = 1
+    number: int = 1
+    started: int = 0
+    finished: int = 0
+    namespace: str = ""
+    digest: bytes = b""
+    chunks: int = 0
+    bytes: int = 0
+    damaged: int = 0
+    readable: int = 0
+
+
 SCHEMAS: dict[type[Struct], int] = {
     CollectorState: 1,
+    ScrubState: 1,
     Head: 1,
     Node: 1,
     Child: 1,
