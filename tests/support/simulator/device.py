@@ -42,6 +42,7 @@ class Device:
     rng: random.Random
     versions: dict[str, int] = field(default_factory=dict)
     later: set["asyncio.Task[None]"] = field(default_factory=set)
+    keys: float = 0.4  # of the requests that can have one, those with an idempotency key
     _count: int = 0
 
     def __post_init__(self) -> None:
@@ -70,33 +71,41 @@ class Device:
     # --- versions of files
 
     async def save(self) -> None:
-        """A new version, in one of the forms that the protocol has."""
         file_id = self._file()
         base = await self._base_of(file_id)
         parts = [chunk_of(self.rng.randrange(9)) for _ in range(self.rng.choice([0, 1, 1, 2, 3, 5]))]
         form = self.rng.choice(["planned", "planned", "named", "short", "unnamed"])
         if form == "unnamed":
             parts = list(dict.fromkeys(parts)) or [chunk_of(0)]
+        await self.save_as(file_id, base, parts, form, self._place_of_new())
+
+    async def save_as(
+        self, file_id: str, base: int, parts: Sequence[bytes], form: str, place: Mapping[str, str]
+    ) -> Operation:
+        """A new version, in one of the forms that the protocol has: `planned`, `named` (so too, with names of its
+        own), `short`, `unnamed` (so too, and the commit names nothing).
+        """
         op = self._begin("save", file_id)
-        update: dict[str, Any] = {"client_version": base, **self._place_of_new()}
+        update: dict[str, Any] = {"client_version": base, **place}
         names = {part: f"c{self._count}.{number}" for number, part in enumerate(dict.fromkeys(parts))}
         if form in {"planned", "named"}:
             update["chunks"] = [self._entry(part, names if form == "named" else {}) for part in parts]
         answered = await self._insist(op, "l1", Asked("POST", f"/files/{file_id}/update"), update)
         if answered is None or answered.status != 200:
             self._learn_conflict(file_id, answered)
-            return
+            return op
         begun = answered.json()
         token = begun["upload_token"]
         wanted = (
             parts if form in {"short", "unnamed"} else self._required(begun["required_chunks"], parts, names)
         )
         if not await self._store(op, token, wanted):
-            return
+            return op
         commit: dict[str, Any] = {"upload_token": token, "new_version": base + 1, "attrs": {"type": op.id}}
         if form == "short":
             commit["chunks"] = [format_hash(hashlib.sha256(part).digest()) for part in parts]
         await self._commit(op, file_id, base + 1, commit, parts, names)
+        return op
 
     async def _commit(
         self,
@@ -135,6 +144,12 @@ class Device:
         files = self.rng.sample(FILES, self.rng.choice([2, 3]))
         bases = {file_id: await self._base_of(file_id) for file_id in files}
         parts = {file_id: [chunk_of(self.rng.randrange(9)) for _ in range(2)] for file_id in files}
+        await self.save_together(bases, parts)
+
+    async def save_together(
+        self, bases: Mapping[str, int], parts: Mapping[str, Sequence[bytes]]
+    ) -> Operation:
+        files = list(bases)
         op = self._begin("batch", "+".join(files))
         update = {
             "files": [
@@ -149,14 +164,14 @@ class Device:
         }
         answered = await self._insist(op, "l1", Asked("POST", "/files:batch_update"), update)
         if answered is None or answered.status != 200 or answered.json()["upload_token"] is None:
-            return
+            return op
         begun = answered.json()
         going = [each["file_id"] for each in begun["files"] if each["status"] == "proceed"]
         everything = [part for file_id in going for part in parts[file_id]]
         if not await self._store(
             op, begun["upload_token"], self._required(begun["required_chunks"], everything, {})
         ):
-            return
+            return op
         commit = {
             "upload_token": begun["upload_token"],
             "files": [
@@ -176,25 +191,29 @@ class Device:
                 self.history.check_commit(op, file_id, result["version"], digests)
             else:
                 self.history.check_refused_commit(op, file_id, bases[file_id] + 1)
+        return op
 
     async def restore(self) -> None:
         file_id = self._file()
         base = await self._base_of(file_id)
         if not base:
             return
-        version = self.rng.randint(1, base)
+        await self.restore_to(file_id, base, self.rng.randint(1, base))
+
+    async def restore_to(self, file_id: str, base: int, version: int) -> Operation:
         op = self._begin("restore", file_id)
         asked = Asked("POST", f"/files/{file_id}/restore", headers=self._key())
         body = {"version": version, "client_version": base}
         answered = await self._insist(op, "l1", asked, body)
         if answered is None or answered.status != 200:
             self._learn_conflict(file_id, answered)
-            return
+            return op
         made = self.history.witness.versions.get((self.user, file_id, answered.json()["version"]))
         # It may stand already, by the same request of another device of the user.
         if made is None or made.upload != f"restore:{version}" or made.time > op.end:
             raise Violation("what was acknowledged survives", f"{op}: {made}")
         self._maybe_again(op, "l1", asked, body, answered)
+        return op
 
     # --- the tree
 
@@ -236,32 +255,35 @@ class Device:
         body: dict[str, Any] = {"client_version": await self._base_of(file_id)}
         if self.rng.random() < 0.5:
             body["client_id"] = self.id
-        op = self._begin("delete_file", file_id)
-        asked = Asked("DELETE", f"/delete_file/{file_id}", headers=self._key())
-        await self._delete(op, asked, body, file_id)
+        await self.delete_as("delete_file", file_id, body)
 
     async def delete_directory(self) -> None:
         directory_id = self._one_of(DIRECTORIES, live=True)
-        op = self._begin("delete_directory", directory_id)
-        asked = Asked("DELETE", f"/delete_directory/{directory_id}", headers=self._key())
-        await self._delete(op, asked, {"recursive": self.rng.random() < 0.8}, directory_id)
+        await self.delete_as("delete_directory", directory_id, {"recursive": self.rng.random() < 0.8})
 
-    async def _delete(self, op: Operation, asked: Asked, body: dict[str, Any], node_id: str) -> None:
+    async def delete_as(self, kind: str, node_id: str, body: dict[str, Any]) -> Operation:
+        """`kind` is delete_file or delete_directory."""
+        op = self._begin(kind, node_id)
+        asked = Asked("DELETE", f"/{kind}/{node_id}", headers=self._key())
         answered = await self._insist(op, "l1", asked, body)
         if answered is None or answered.status != 200:
             self._learn_conflict(node_id, answered)
-            return
+            return op
         version = answered.json()["server_version"]
         if not asked.headers:  # under a key the answer may be of long ago
             self.history.check_deleted(op, node_id, version)
         self.versions[node_id] = version
         self._maybe_again(op, "l1", asked, body, answered)
+        return op
 
     async def undelete(self) -> None:
         node_id = self._one_of(FILES + DIRECTORIES, live=False)
         body: dict[str, Any] = {}
         if self.rng.random() < 0.5:
             body = {"parent_dir_id": self._parent(), "name": self.rng.choice(NAMES)}
+        await self.undelete_to(node_id, body)
+
+    async def undelete_to(self, node_id: str, body: dict[str, Any]) -> Operation:
         op = self._begin("undelete", node_id)
         asked = Asked("POST", f"/undelete/{node_id}", headers=self._key())
         answered = await self._insist(op, "l1", asked, body)
@@ -269,6 +291,7 @@ class Device:
             place = answered.json()
             self.history.check_live_at(op, node_id, place["parent_dir_id"], place["name"])
             self._maybe_again(op, "l1", asked, body, answered)
+        return op
 
     # --- reading
 
@@ -353,7 +376,7 @@ class Device:
 
     def _key(self) -> dict[str, str]:
         """An idempotency key, now and then."""
-        if self.rng.random() < 0.4:
+        if self.rng.random() < self.keys:
             return {"idempotency-key": f"{self.id} {self._count}"}
         return {}
 

@@ -129,6 +129,37 @@ class RandomFaults:
         return fault
 
 
+class Script:
+    """One fault at one write: the `number`th of all writes that any process makes to any store, once `armed`."""
+
+    def __init__(self, number: int, fault: Fault) -> None:
+        self.number = number
+        self.fault = fault
+        self.armed = False
+        self.writes: list[str] = []
+
+    def next_fault(self, process: Process, operation: str) -> Fault | None:
+        if not self.armed or operation not in WRITES:
+            return None
+        self.writes.append(f"{process.name.partition('-')[0]}: {operation}")
+        return self.fault if len(self.writes) - 1 == self.number else None
+
+
+class ScriptedFaults:
+    """The script's faults, where they hit this process."""
+
+    def __init__(self, process: Process, script: Script) -> None:
+        self.delay = 1.0
+        self._process = process
+        self._script = script
+
+    def next_fault(self, operation: str) -> Fault | None:
+        return self._script.next_fault(self._process, operation)
+
+
+WRITES = frozenset({"transact", "put", "put_stream", "delete", "grant_lease", "revoke_lease"})
+
+
 async def _call(
     process: Process, faults: Faults, operation: str, call: Callable[[], Awaitable[T]], *, writes: bool
 ) -> T:

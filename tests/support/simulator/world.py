@@ -29,10 +29,13 @@ from moorage_nodes.trust import parse_trust
 from simulator.loop import VirtualLoop
 from simulator.network import Asked, Network, Place, Plane, SimulatedPeers
 from simulator.process import (
+    Faults,
     MortalObjects,
     MortalStore,
     Process,
     RandomFaults,
+    Script,
+    ScriptedFaults,
     Weather,
     follow_processes,
 )
@@ -119,6 +122,7 @@ class World:
     loop: VirtualLoop
     weather: Weather
     limits: Limits
+    script: Script | None = None
     failure: Violation | None = None
     trace: deque[str] = field(default_factory=lambda: deque(maxlen=TRACE_LENGTH))
 
@@ -135,7 +139,6 @@ class World:
         self.network.places = [Place(role) for role in ROLES]
         self.failed = asyncio.Event()
         self._count = 0
-        self._reviving: set[Place] = set()
 
     # --- what went on
 
@@ -168,13 +171,16 @@ class World:
         return process
 
     async def _open(self, place: Place, process: Process) -> None:
-        server = await self.open_server(place.role, process, RandomFaults(process, self.weather, self.note))
+        faults: Faults = RandomFaults(process, self.weather, self.note)
+        if self.script is not None:
+            faults = ScriptedFaults(process, self.script)
+        server = await self.open_server(place.role, process, faults)
         verifier = self.files.verifier
         place.process = process
         place.public = Plane(server.public, server.context, verifier, self.broken)
         place.internal = Plane(server.internal, server.context, verifier, self.broken)
 
-    async def open_server(self, role: str, process: Process, faults: Any) -> Server[Any]:
+    async def open_server(self, role: str, process: Process, faults: Faults) -> Server[Any]:
         store = MortalStore(FarStore(self.store, process, self.weather), process, faults)
         shared = self.shared(role, process)
         settings = shared.settings

@@ -1,0 +1,147 @@
+"""A row of requests by one client, with one fault at one write of any server to any store: the retry must succeed."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from moorage_nodes.stores.faulty import Fault
+from simulator.device import Device, chunk_of
+from simulator.history import History, Operation
+from simulator.loop import VirtualLoop, run_virtually
+from simulator.process import Script, Weather
+from simulator.scenario import LIMITS, small_limits
+from simulator.witness import Violation
+from simulator.world import World
+
+USER = "ada"
+PATIENCE = 3600.0  # virtual seconds for one row
+LONG = [chunk_of(number) for number in range(7)]
+
+Row = Callable[[Device], Awaitable[None]]
+
+
+async def upload(device: Device) -> None:
+    """A new file and its second version, in the forms that clients use."""
+    done(await device.save_as("f0", 0, [chunk_of(0), chunk_of(1)], "short", {}))
+    done(await device.save_as("f0", 1, [chunk_of(1), chunk_of(2), chunk_of(3)], "planned", {}))
+    done(await device.save_as("f0", 2, [chunk_of(4)], "unnamed", {}))
+
+
+async def upload_long(device: Device) -> None:
+    done(await device.save_as("f0", 0, LONG, "named", {"parent_dir_id": "d1", "name": "a"}))
+    done(await device.save_as("f0", 1, LONG[::-1], "planned", {}))
+
+
+async def update_together(device: Device) -> None:
+    files = {f"f{number}": [chunk_of(number), chunk_of(number + 1)] for number in range(3)}
+    done(await device.save_together(dict.fromkeys(files, 0), files))
+    done(await device.save_together(dict.fromkeys(files, 1), {f: parts[::-1] for f, parts in files.items()}))
+
+
+async def restore(device: Device) -> None:
+    done(await device.save_as("f0", 0, [chunk_of(0)], "planned", {}))
+    done(await device.save_as("f0", 1, [chunk_of(1)], "planned", {}))
+    done(await device.restore_to("f0", 2, 1))
+
+
+async def delete(device: Device) -> None:
+    """To the trash and back."""
+    done(await device.save_as("f0", 0, [chunk_of(0), chunk_of(1)], "planned", {}))
+    done(await device.delete_as("delete_file", "f0", {"client_version": 1}))
+    await finished(device)
+    done(await device.undelete_to("f0", {}))
+    await same(device, "f0", [chunk_of(0), chunk_of(1)])
+
+
+async def cancel(device: Device) -> None:
+    done(await device.save_as("f0", 0, [chunk_of(0)], "planned", {}))
+    done(await device.delete_as("delete_file", "f0", {"client_version": 1}))
+    done(await device.undelete_to("f0", {"parent_dir_id": "d0", "name": "b"}))
+    await same(device, "f0", [chunk_of(0)])
+    await finished(device)
+
+
+async def delete_directory(device: Device) -> None:
+    for number in range(3):
+        place = {"parent_dir_id": f"d{number % 2}", "name": f"n{number}"}
+        done(await device.save_as(f"f{number}", 0, [chunk_of(number)], "planned", place))
+    done(await device.delete_as("delete_directory", "d0", {"recursive": True}))
+    await finished(device)
+    done(await device.undelete_to("d0", {}))
+    for number in range(3):
+        await same(device, f"f{number}", [chunk_of(number)])
+
+
+ROWS: dict[str, Row] = {
+    "upload": upload,
+    "upload of a long file": upload_long,
+    "update of files together": update_together,
+    "restore": restore,
+    "deletion and undeletion of a file": delete,
+    "deletion that is cancelled": cancel,
+    "deletion and undeletion of a directory": delete_directory,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`writes` that the row made, by role and call; `violation` is None where all held and every retry succeeded."""
+
+    writes: tuple[str, ...]
+    violation: Violation | None
+    trace: tuple[str, ...]
+
+
+def carry_out(row: str, number: int, fault: Fault) -> Outcome:
+    """The row with this fault at its write `number`; -1: with none."""
+    with small_limits(small=True):
+        return run_virtually(_carry_out(ROWS[row], number, fault))
+
+
+async def _carry_out(row: Row, number: int, fault: Fault) -> Outcome:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    rng = random.Random(1)
+    script = Script(number, fault)
+    world = World(rng, loop, Weather(random.Random(2), calm=True), LIMITS, script)
+    device = Device(world, History(world.witness, {}), USER, "laptop", random.Random(3))
+    device.keys = 0.0
+    await world.start_all()
+    reviving = loop.create_task(world.keep_alive())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await device.prepare()
+            script.armed = True
+            await row(device)
+            script.armed = False
+            await finished(device)
+        world.witness.check_all()
+    except TimeoutError:
+        world.fail(Violation("everything ends", "the row did not come to its end"))
+    except Violation as violation:
+        world.fail(violation)
+    finally:
+        reviving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reviving
+    await world.aclose()
+    return Outcome(tuple(script.writes), world.failure, tuple(world.trace))
+
+
+def done(op: Operation) -> None:
+    if not op.acknowledged:
+        raise Violation("the retry succeeds", f"{op}")
+
+
+async def finished(device: Device) -> None:
+    """No deletion is under way any more."""
+    while device.world.witness.work:
+        await asyncio.sleep(10.0)
+
+
+async def same(device: Device, file_id: str, parts: Sequence[bytes]) -> None:
+    answered = await device.read_whole(file_id)
+    if answered is None or answered.body != b"".join(parts):
+        raise Violation("what was acknowledged survives", f"{file_id}: {answered}")
