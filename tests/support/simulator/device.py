@@ -43,6 +43,9 @@ class Device:
     versions: dict[str, int] = field(default_factory=dict)
     later: set["asyncio.Task[None]"] = field(default_factory=set)
     keys: float = 0.4  # of the requests that can have one, those with an idempotency key
+    more: list[tuple[Callable[[], Awaitable[Any]], int]] = field(
+        default_factory=list
+    )  # deeds with their weights
     _count: int = 0
 
     def __post_init__(self) -> None:
@@ -52,17 +55,17 @@ class Device:
     async def prepare(self) -> None:
         """Some directories to begin with."""
         for directory_id, parent in zip(DIRECTORIES, (self.root, DIRECTORIES[0], self.root), strict=True):
-            op = self._begin("make_directory", directory_id)
+            op = self.begin("make_directory", directory_id)
             body = {"path": f"/{directory_id}", "parent_dir_id": parent}
-            await self._insist(op, "l1", Asked("PUT", f"/create_directory/{directory_id}"), body)
+            await self.insist(op, "l1", Asked("PUT", f"/create_directory/{directory_id}"), body)
 
     async def run(self, steps: int, think: Callable[[random.Random], float]) -> None:
-        kinds = list(WEIGHTS)
+        deeds = [(getattr(self, kind), weight) for kind, weight in WEIGHTS.items()] + self.more
         for _ in range(steps):
             await asyncio.sleep(think(self.rng))
-            kind = self.rng.choices(kinds, [WEIGHTS[each] for each in kinds])[0]
+            deed, _ = self.rng.choices(deeds, [weight for _, weight in deeds])[0]
             try:
-                await getattr(self, kind)()
+                await deed()
             except Violation as violation:
                 self.world.fail(violation)
         if self.later:
@@ -85,12 +88,12 @@ class Device:
         """A new version, in one of the forms that the protocol has: `planned`, `named` (so too, with names of its
         own), `short`, `unnamed` (so too, and the commit names nothing).
         """
-        op = self._begin("save", file_id)
+        op = self.begin("save", file_id)
         update: dict[str, Any] = {"client_version": base, **place}
         names = {part: f"c{self._count}.{number}" for number, part in enumerate(dict.fromkeys(parts))}
         if form in {"planned", "named"}:
             update["chunks"] = [self._entry(part, names if form == "named" else {}) for part in parts]
-        answered = await self._insist(op, "l1", Asked("POST", f"/files/{file_id}/update"), update)
+        answered = await self.insist(op, "l1", Asked("POST", f"/files/{file_id}/update"), update)
         if answered is None or answered.status != 200:
             self._learn_conflict(file_id, answered)
             return op
@@ -120,7 +123,7 @@ class Device:
         asked = Asked("POST", f"/files/{file_id}/commit", headers=headers)
         digests = [hashlib.sha256(part).digest() for part in parts]
         for _ in range(4):
-            answered = await self._insist(op, "l1", asked, commit)
+            answered = await self.insist(op, "l1", asked, commit)
             if answered is None:
                 self.history.check_once(op, file_id)
                 return
@@ -150,7 +153,7 @@ class Device:
         self, bases: Mapping[str, int], parts: Mapping[str, Sequence[bytes]]
     ) -> Operation:
         files = list(bases)
-        op = self._begin("batch", "+".join(files))
+        op = self.begin("batch", "+".join(files))
         update = {
             "files": [
                 {
@@ -162,7 +165,7 @@ class Device:
                 for file_id in files
             ]
         }
-        answered = await self._insist(op, "l1", Asked("POST", "/files:batch_update"), update)
+        answered = await self.insist(op, "l1", Asked("POST", "/files:batch_update"), update)
         if answered is None or answered.status != 200 or answered.json()["upload_token"] is None:
             return op
         begun = answered.json()
@@ -179,7 +182,7 @@ class Device:
                 for file_id in going
             ],
         }
-        answered = await self._insist(op, "l1", Asked("POST", "/files:batch_commit"), commit)
+        answered = await self.insist(op, "l1", Asked("POST", "/files:batch_commit"), commit)
         for place, file_id in enumerate(going):
             if answered is None:
                 self.history.check_once(op, file_id)
@@ -201,10 +204,10 @@ class Device:
         await self.restore_to(file_id, base, self.rng.randint(1, base))
 
     async def restore_to(self, file_id: str, base: int, version: int) -> Operation:
-        op = self._begin("restore", file_id)
+        op = self.begin("restore", file_id)
         asked = Asked("POST", f"/files/{file_id}/restore", headers=self._key())
         body = {"version": version, "client_version": base}
-        answered = await self._insist(op, "l1", asked, body)
+        answered = await self.insist(op, "l1", asked, body)
         if answered is None or answered.status != 200:
             self._learn_conflict(file_id, answered)
             return op
@@ -220,20 +223,20 @@ class Device:
     async def make_directory(self) -> None:
         directory_id, name = self.rng.choice(DIRECTORIES), self.rng.choice(NAMES)
         parent = self._parent()
-        op = self._begin("make_directory", directory_id)
+        op = self.begin("make_directory", directory_id)
         asked = Asked("PUT", f"/create_directory/{directory_id}", headers=self._key())
         body = {"path": f"/{name}", "parent_dir_id": parent}
-        answered = await self._insist(op, "l1", asked, body)
+        answered = await self.insist(op, "l1", asked, body)
         if answered is not None and answered.status == 200:
             self.history.check_live_at(op, directory_id, parent, name)
             self._maybe_again(op, "l1", asked, body, answered)
 
     async def make_file(self) -> None:
         file_id, name, parent = self.rng.choice(FILES), self.rng.choice(NAMES), self._parent()
-        op = self._begin("make_file", file_id)
+        op = self.begin("make_file", file_id)
         asked = Asked("PUT", f"/create_file/{file_id}", headers=self._key())
         body = {"parent_dir_id": parent, "name": name}
-        answered = await self._insist(op, "l1", asked, body)
+        answered = await self.insist(op, "l1", asked, body)
         if answered is not None and answered.status == 200:
             self.history.check_live_at(op, file_id, parent, name)
             self._maybe_again(op, "l1", asked, body, answered)
@@ -243,9 +246,9 @@ class Device:
         body: dict[str, Any] = {"parent_dir_id": self._parent(), "name": self.rng.choice(NAMES)}
         if self.rng.random() < 0.3:
             body["replace"] = {"id": self.rng.choice(FILES)}
-        op = self._begin("move", node_id)
+        op = self.begin("move", node_id)
         asked = Asked("POST", f"/move/{node_id}", headers=self._key())
-        answered = await self._insist(op, "l1", asked, body)
+        answered = await self.insist(op, "l1", asked, body)
         if answered is not None and answered.status == 200:
             self.history.check_live_at(op, node_id, body["parent_dir_id"], body["name"])
             self._maybe_again(op, "l1", asked, body, answered)
@@ -263,9 +266,9 @@ class Device:
 
     async def delete_as(self, kind: str, node_id: str, body: dict[str, Any]) -> Operation:
         """`kind` is delete_file or delete_directory."""
-        op = self._begin(kind, node_id)
+        op = self.begin(kind, node_id)
         asked = Asked("DELETE", f"/{kind}/{node_id}", headers=self._key())
-        answered = await self._insist(op, "l1", asked, body)
+        answered = await self.insist(op, "l1", asked, body)
         if answered is None or answered.status != 200:
             self._learn_conflict(node_id, answered)
             return op
@@ -284,9 +287,9 @@ class Device:
         await self.undelete_to(node_id, body)
 
     async def undelete_to(self, node_id: str, body: dict[str, Any]) -> Operation:
-        op = self._begin("undelete", node_id)
+        op = self.begin("undelete", node_id)
         asked = Asked("POST", f"/undelete/{node_id}", headers=self._key())
-        answered = await self._insist(op, "l1", asked, body)
+        answered = await self.insist(op, "l1", asked, body)
         if answered is not None and answered.status == 200:
             place = answered.json()
             self.history.check_live_at(op, node_id, place["parent_dir_id"], place["name"])
@@ -297,21 +300,21 @@ class Device:
 
     async def read_metadata(self) -> None:
         file_id = self._file()
-        op = self._begin("read_metadata", file_id)
-        answered = await self._insist(op, "l1", Asked("GET", f"/files/{file_id}/metadata"))
+        op = self.begin("read_metadata", file_id)
+        answered = await self.insist(op, "l1", Asked("GET", f"/files/{file_id}/metadata"))
         self._check_read(op, file_id, answered)
 
     async def read_chunks(self) -> None:
         file_id = self._file()
-        op = self._begin("read_chunks", file_id)
-        answered = await self._insist(op, "l2", Asked("GET", f"/files/{file_id}/chunks"))
+        op = self.begin("read_chunks", file_id)
+        answered = await self.insist(op, "l2", Asked("GET", f"/files/{file_id}/chunks"))
         self._check_read(op, file_id, answered)
         if answered is None or answered.status != 200 or not answered.json()["chunks"]:
             return
         listing = answered.json()
         chunk = self.rng.choice(listing["chunks"])
         asked = Asked("GET", f"/chunks/{chunk['chunk_id']}")
-        got = await self._insist(op, "block", asked, bearer=f"Bearer {listing['download_token']}")
+        got = await self.insist(op, "block", asked, bearer=f"Bearer {listing['download_token']}")
         if (
             got is not None
             and got.status == 200
@@ -324,8 +327,8 @@ class Device:
         await self.read_whole(file_id)
 
     async def read_whole(self, file_id: str) -> Answered | None:
-        op = self._begin("read_content", file_id)
-        answered = await self._insist(op, "block", Asked("GET", f"/files/{file_id}/content"))
+        op = self.begin("read_content", file_id)
+        answered = await self.insist(op, "block", Asked("GET", f"/files/{file_id}/content"))
         if answered is not None and answered.status in {200, 404, 410}:
             self.history.check_content(op, file_id, answered.body if answered.status == 200 else None)
         return answered
@@ -340,12 +343,12 @@ class Device:
 
     # --- parts
 
-    def _begin(self, kind: str, node_id: str) -> Operation:
+    def begin(self, kind: str, node_id: str) -> Operation:
         self._count += 1
         op = Operation(f"{self.id}.{self._count}", self.user, kind, node_id, self.world.loop.now())
         return self.history.begin(op)
 
-    async def _insist(
+    async def insist(
         self, op: Operation, role: str, asked: Asked, body: Any = None, *, bearer: str = ""
     ) -> Answered | None:
         """Ask until somebody answers for good; None when nobody does. Notes it in `op`."""
@@ -392,7 +395,7 @@ class Device:
     async def _again(self, op: Operation, role: str, asked: Asked, body: Any, first: Answered) -> None:
         await asyncio.sleep(self.rng.uniform(0, 600))
         again = Operation(f"{op.id} again", op.namespace, op.kind, op.node, self.world.loop.now())
-        answered = await self._insist(again, role, asked, body)
+        answered = await self.insist(again, role, asked, body)
         if answered is not None and (answered.status, answered.body) != (first.status, first.body):
             told = f"{op}: first {first.body!r}, then {answered.status} {answered.body!r}"
             self.world.fail(Violation("the same again is answered the same", told))
@@ -407,12 +410,12 @@ class Device:
         if together and wanted:
             body = json.dumps([_chunk_form(part) for part in wanted]).encode()
             calls.append(
-                self._insist(op, "block", Asked("POST", "/store_chunk"), body, bearer=f"Bearer {token}")
+                self.insist(op, "block", Asked("POST", "/store_chunk"), body, bearer=f"Bearer {token}")
             )
         else:
             for part in wanted:
                 asked = Asked("PUT", f"/chunks/{format_hash(hashlib.sha256(part).digest())}")
-                calls.append(self._insist(op, "block", asked, part, bearer=f"Bearer {token}"))
+                calls.append(self.insist(op, "block", asked, part, bearer=f"Bearer {token}"))
         for call in calls:
             answered = await call
             if answered is None or answered.status != 200:
@@ -442,8 +445,8 @@ class Device:
     async def _base_of(self, file_id: str) -> int:
         """The version to build on: what the device remembers, or asks for."""
         if self.rng.random() < 0.6:
-            op = self._begin("read_metadata", file_id)
-            answered = await self._insist(op, "l1", Asked("GET", f"/files/{file_id}/metadata"))
+            op = self.begin("read_metadata", file_id)
+            answered = await self.insist(op, "l1", Asked("GET", f"/files/{file_id}/metadata"))
             self._check_read(op, file_id, answered)
             if answered is not None and answered.status == 404:
                 return 0

@@ -21,6 +21,7 @@ from moorage_nodes.metadata.l1 import (
 )
 from moorage_nodes.metadata.l2 import contents, listing
 from simulator.device import FILES, Device
+from simulator.follower import Follower
 from simulator.history import History
 from simulator.loop import StuckError, VirtualLoop, run_virtually
 from simulator.process import Weather
@@ -160,6 +161,9 @@ class _Seed:
         ]
         for device in {device.user: device for device in devices}.values():
             await device.prepare()
+        followers = [Follower(device) for device in devices]
+        for device, follower in zip(devices, followers, strict=True):
+            device.more.append((follower.follow, 5))
         pace = rng.choice([0.05, 0.5, 5.0])
         background = [
             asyncio.create_task(world.keep_alive()),
@@ -178,6 +182,10 @@ class _Seed:
         await self._settle()
         world.witness.check_all()
         await self._read_everything(devices)
+        for follower in followers:
+            if not await follower.follow():
+                raise Violation("the feed can be followed", follower.device.id)
+            follower.check_converged()
         for task in background:
             task.cancel()
 
