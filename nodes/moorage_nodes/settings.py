@@ -40,7 +40,9 @@ class Etcd(_Section, frozen=True, kw_only=True):
 
 
 class S3(_Section, frozen=True, kw_only=True):
-    """`credentials_file` is JSON `{"access_key_id", "secret_access_key"}`, read again when it changes."""
+    """`credentials_file` is JSON `{"access_key_id", "secret_access_key"}`, or the folder of a mounted Secret with a
+    file of each name; read again when it changes.
+    """
 
     endpoint: str
     region: str = "us-east-1"

@@ -5,18 +5,17 @@ import time
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from moorage.core.errors import InvalidFieldError, MoorageError, StoreUnavailableError
 from moorage.core.routing import block_prefix
 from moorage_nodes.blocks.access import Access
 from moorage_nodes.blocks.budget import ByteBudget
 from moorage_nodes.blocks.content import Content
+from moorage_nodes.blocks.credentials import Credentials, open_credentials
 from moorage_nodes.blocks.places import Places
 from moorage_nodes.blocks.reading import Reading
 from moorage_nodes.blocks.routes import Block, internal, public
 from moorage_nodes.blocks.storing import Storing
-from moorage_nodes.livefile import LiveFile
 from moorage_nodes.peer_api import LocateAnswer, LocateRequest
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import S3, Settings
@@ -25,22 +24,6 @@ from moorage_nodes.stores.s3 import S3Store
 
 _M_ARENA_MAX = -8  # malloc.h
 BUDGET_BYTES = 64 * 1024 * 1024  # of chunks in flight, in one process
-
-
-class Credentials(Struct, frozen=True, kw_only=True):
-    access_key_id: str
-    secret_access_key: str
-
-
-def parse_credentials(data: bytes) -> Credentials:
-    """The S3 credentials file. InvalidFieldError, which never holds any of it."""
-    try:
-        return msgspec.json.decode(data, type=Credentials)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidFieldError(
-            "The S3 credentials must be JSON with `access_key_id` and `secret_access_key`.",
-            field="credentials",
-        ) from None
 
 
 def bound_arenas() -> None:
@@ -92,7 +75,7 @@ def open_on(objects: ObjectStore, settings: Settings, shared: Shared) -> Server[
 
 
 def _open_s3(settings: S3, shared: Shared) -> S3Store:
-    credentials = LiveFile(Path(settings.credentials_file), parse_credentials)
+    credentials = open_credentials(Path(settings.credentials_file))
     current: dict[str, str] = {}
 
     def take(value: Credentials) -> None:
