@@ -5,6 +5,7 @@ import msgspec
 from moorage_operator.naming import AUTH
 from moorage_operator.plan import Service
 from moorage_operator.resources.context import ClusterContext
+from moorage_operator.resources.exposure import build_exposure_objects
 from moorage_operator.resources.manifest import (
     Body,
     Manifest,
@@ -42,7 +43,8 @@ def build_accesspoint_objects(
         build_wiring(realm),
         secrets,
     )
-    return in_order((build_live_files(access_point, context), *servers))
+    exposure = build_exposure_objects(realm, access_point, context)
+    return in_order((build_live_files(access_point, context), *servers, *exposure))
 
 
 def build_live_files(access_point: AccessPoint, context: ClusterContext) -> Manifest:

@@ -80,6 +80,16 @@ def proxy_part(access_point: str) -> str:
     return f"{access_point}-proxy"
 
 
+def proxy_conf(part: str) -> str:
+    """The ConfigMap with `nginx.conf`, which the proxy follows."""
+    return f"{part}-conf"
+
+
+def routes_of(access_point: str) -> str:
+    """The Ingress, or the first HTTPRoute."""
+    return f"{access_point}-routes"
+
+
 def discovery_service(access_point: str) -> str:
     """The Service over the L1 servers of all clusters of a realm: any of them answers `/get_servers`."""
     return f"{access_point}-discovery"
