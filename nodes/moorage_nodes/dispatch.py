@@ -54,13 +54,20 @@ class RouteTree(Generic[T]):
         step.ends[method] = Match(value, template, tuple(names))
 
     def find(self, method: str, path: str) -> tuple[Match[T] | None, list[str], list[str]]:
-        """The match and its parameters' values; without one, the methods that the path does have."""
+        """The match and its parameters' values; without one, the methods that the path does have.
+
+        HEAD is what GET is where a path has no HEAD of its own (RFC 9110, 9.3.2); the server leaves out the body.
+        """
         allowed: set[str] = set()
         for step, values in _ends(self._root, path.split("/"), 1, []):
             match = step.ends.get(method)
+            if match is None and method == "HEAD":
+                match = step.ends.get("GET")
             if match is not None:
                 return match, values, []
             allowed.update(step.ends)
+            if "GET" in step.ends:
+                allowed.add("HEAD")
         return None, [], sorted(allowed)
 
 

@@ -1,11 +1,12 @@
 """What a client may count on of its connections, whatever the answer is."""
 
+import json
 import time
 
 import pytest
-from black_box.http_client import check_error_shape
+from black_box.http_client import check_error, check_error_shape, check_ok
 from black_box.raw import RawConnection
-from black_box.user import User
+from black_box.user import User, hash_of
 
 
 def target(user: User, path: str) -> str:
@@ -74,3 +75,135 @@ def test_a_body_that_never_comes_is_answered_all_the_same(user: User):
         answer = connection.read_answer()
         assert answer.status == 401
         assert connection.is_closed_within(10), "what comes next on it could not be told from the body"
+
+
+@pytest.mark.parametrize("to", ["l1", "block"])
+def test_requests_sent_without_waiting_are_answered_in_their_order(user: User, to: str):
+    user.save("file", [b"first"])
+    user.save("other", [b"second"])
+    base = getattr(user, to).base.removeprefix(user.store.url)
+    form = f"{base}/nodes/%s" if to == "l1" else f"{base}/chunks/%s"
+    asked = ["file", "nothing", "other"] if to == "l1" else [hash_of(b"first"), "nothing", hash_of(b"second")]
+    with RawConnection(user.store.url) as connection:
+        for each in asked:
+            connection.send_head("GET", form % each, {"Authorization": f"Bearer {user.token}"})
+        answers = [connection.read_answer() for _ in asked]
+    assert [answer.status for answer in answers] == [200, 404, 200]
+    if to == "l1":
+        assert [json.loads(answer.body)["id"] for answer in answers[::2]] == ["file", "other"]
+    else:
+        assert [answer.body for answer in answers[::2]] == [b"first", b"second"]
+
+
+def test_a_client_of_http_1_0_is_served_and_its_connection_ended(user: User):
+    with RawConnection(user.store.url) as connection:
+        connection.send_head(
+            "GET", f"/meta/{user.server_key}/nodes/root", {"Authorization": f"Bearer {user.token}"}, "1.0"
+        )
+        answer = connection.read_answer()
+        assert (answer.status, json.loads(answer.body)["id"]) == (200, user.root)
+        assert "transfer-encoding" not in answer.headers
+        assert connection.is_closed_within(10)
+
+
+@pytest.mark.parametrize("size", [5, 3_000_000])
+def test_a_client_that_waits_to_be_told_to_go_on_is_told_so(user: User, size: int):
+    """`Expect: 100-continue`, as curl sends it with large bodies."""
+    data = bytes(size)
+    headers = {"Authorization": f"Bearer {begin_upload(user)}", "Content-Length": str(size)}
+    with RawConnection(user.store.url) as connection:
+        connection.send_head("PUT", target(user, "/chunks/c"), {**headers, "Expect": "100-continue"})
+        assert connection.read_answer().status == 100
+        connection.send(data)
+        answer = connection.read_answer()
+        assert answer.status == 200
+        assert json.loads(answer.body)["chunks"][0]["hash"] == hash_of(data)
+
+
+def test_a_body_that_comes_byte_by_byte_or_in_pieces_of_unsaid_length_is_whole(user: User):
+    headers = {"Authorization": f"Bearer {begin_upload(user)}"}
+    with RawConnection(user.store.url) as connection:
+        connection.send_head("PUT", target(user, "/chunks/slow"), {**headers, "Content-Length": "10"})
+        for byte in b"byte by it":
+            connection.send(bytes([byte]))
+            time.sleep(0.01)
+        answer = connection.read_answer()
+        assert json.loads(answer.body)["chunks"][0]["hash"] == hash_of(b"byte by it")
+        connection.send_head(
+            "PUT", target(user, "/chunks/pieces"), {**headers, "Transfer-Encoding": "chunked"}
+        )
+        for piece in (
+            b"5\r\nhello\r\n",
+            b"2;of=note\r\n, \r\n",
+            b"3\r\nyou\r\n",
+            b"0\r\nTrailer: none\r\n\r\n",
+        ):
+            connection.send(piece)
+            time.sleep(0.01)
+        answer = connection.read_answer()
+        assert json.loads(answer.body)["chunks"][0]["hash"] == hash_of(b"hello, you")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Length: -5",
+        "Content-Length: five",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Host: another",
+        "Bad Name: x",
+    ],
+)
+def test_a_request_whose_end_could_be_seen_in_two_places_is_refused(user: User, framing: str):
+    """Else what one server takes for a body the next one takes for a request (RFC 9112, 11.2)."""
+    with RawConnection(user.store.url) as connection:
+        connection.send(
+            f"POST /auth HTTP/1.1\r\nHost: {connection.host}\r\n{framing}\r\n\r\n"
+            "0\r\n\r\nGET /get_servers HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        )
+        answer = connection.read_answer()
+        assert answer.status == 400
+        check_error_shape(answer.body.decode(), answer.headers["content-type"])
+        assert answer.headers["connection"] == "close"
+        assert connection.is_closed_within(10)
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", "", "nonsense"])
+def test_a_body_is_json_whatever_it_calls_itself(user: User, content_type: str):
+    """curl says `application/x-www-form-urlencoded` unless told."""
+    body = b'{"path": "/d", "parent_dir_id": "root"}'
+    headers = {"Content-Type": content_type}
+    check_ok(user.l1.put("/create_directory/d", content=body, headers=headers))
+
+
+@pytest.mark.parametrize(
+    ("to", "path", "status"),
+    [
+        ("l1", "/nodes/root", 200),
+        ("l1", "/list_directory/root", 200),
+        ("l1", "/nodes/nothing", 404),
+        ("l2", "/files/file/chunks", 200),
+        ("l3", f"/chunks/{hash_of(b'the bytes')}/metadata", 200),
+        ("block", f"/chunks/{hash_of(b'the bytes')}", 200),
+        ("block", f"/download_chunk/{hash_of(b'the bytes')}", 200),
+        ("block", "/files/file/content", 200),
+    ],
+)
+def test_head_is_what_get_is_without_the_body(user: User, to: str, path: str, status: int):
+    user.save("file", [b"the bytes"])
+    server = getattr(user, to)
+    got, head = server.get(path), server.request("HEAD", path)
+    assert (got.status_code, head.status_code, head.content) == (status, status, b"")
+    assert abs(int(head.headers["Content-Length"]) - len(got.content)) <= 64  # request ids and tokens differ
+    assert head.headers["Content-Type"] == got.headers["Content-Type"]
+
+
+def test_part_of_a_chunk_cannot_be_put(user: User):
+    """RFC 9110, 14.4: who does not know partial PUT must not take a part for the whole."""
+    server = user.block.with_token(begin_upload(user))
+    headers = {"Content-Range": "bytes 0-2/10"}
+    check_error(server.put("/chunks/part", content=b"abc", headers=headers), 400)
+    check_error(user.l3.get(f"/chunks/{hash_of(b'abc')}/metadata"), 404)

@@ -9,7 +9,7 @@ import msgspec
 import pybase64
 from starlette.responses import Response
 
-from moorage.core.errors import ForbiddenError, NotFoundError
+from moorage.core.errors import ForbiddenError, MalformedError, NotFoundError
 from moorage.core.ids import MAX_CHUNK_BYTES, MAX_VERSION, parse_chunk_id, parse_hash, parse_id
 from moorage.core.wire import DownloadChunkAnswer, DownloadMetadata, StoreChunk, StoreChunkAnswer
 from moorage_nodes.blocks.access import READERS, STORERS, Access, Reader
@@ -86,6 +86,8 @@ async def put_chunk(call: Call[Block]) -> StoreChunkAnswer:
     """Store one chunk that comes as raw bytes."""
     server = call.server
     chunk_id = parse_chunk_id(call.path("chunk_id"))
+    if "content-range" in call.request.headers:
+        raise MalformedError("A chunk is put as a whole: there is no partial PUT (`Content-Range`).")
     expected = call.request.headers.get(HASH_HEADER)
     if expected is not None:
         parse_hash(expected, "X-Chunk-Hash")
