@@ -41,7 +41,7 @@ servers: setup ## Fetch or build the servers that the tests run on: etcd, MinIO,
 	@$(BIN)/python tools/fetch_servers.py
 
 test: servers ## Run the tests, on real servers
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 image: ## Build the image with docker (IMAGE=moorage:dev; BASE=python:3.11-slim, any with Python 3.11 or newer)
 	docker build --build-arg BASE=$(BASE) --tag $(IMAGE) .

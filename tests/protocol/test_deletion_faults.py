@@ -11,6 +11,7 @@ from black_box.http_client import check_error, check_ok
 from black_box.processes import wait_until
 from black_box.store import RunningStore
 from black_box.user import User, hash_of, new_user
+from real_servers.server import wait_until_stopped
 
 RESUMED_SECONDS = 60
 
@@ -39,6 +40,7 @@ def test_a_deletion_waits_for_the_block_servers_and_outlives_every_l1_server(
     blocks = frail_store.servers("block")
     for process in blocks:
         process.signal(signal.SIGSTOP)
+        wait_until_stopped(process.pid)
     try:
         delete_file(user, "f", 1)
         check_error(user.l1.get("/nodes/f"), 410)

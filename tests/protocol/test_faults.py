@@ -16,6 +16,7 @@ from black_box.http_client import check_error, check_ok
 from black_box.processes import Process, wait_until
 from black_box.store import RunningStore
 from black_box.user import User, entry, hash_of, new_user, stored_form
+from real_servers.server import wait_until_stopped
 
 PATIENCE = 5.0
 """Seconds within which a store that does not answer must be told, beside what the machine is slow in itself."""
@@ -35,6 +36,7 @@ def stopped(processes: list[Process]) -> Iterator[None]:
     assert processes
     for process in processes:
         process.signal(signal.SIGSTOP)
+        wait_until_stopped(process.pid)
     try:
         yield
     finally:

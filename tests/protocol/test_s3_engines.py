@@ -10,6 +10,7 @@ from black_box.http_client import check_error, check_ok
 from black_box.plain import PlainClient
 from black_box.store import RunningStore
 from black_box.user import User, entry, hash_of, new_user, stored_form
+from real_servers.server import wait_until_stopped
 
 
 @pytest.fixture(params=["seaweedfs", "minio"])
@@ -85,6 +86,7 @@ def test_a_stopped_s3_is_a_503_and_recovers(engine_store: RunningStore, user: Us
     servers = engine_store.processes(r"(^|/)(weed|minio) ")
     for process in servers:
         process.signal(signal.SIGSTOP)
+        wait_until_stopped(process.pid)
     try:
         check_error(user.block.get("/files/file/content"), 503)
     finally:

@@ -5,7 +5,9 @@ import ipaddress
 import random
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 from moorage_operator.local.failure import InputError, UpError
 
@@ -46,6 +48,40 @@ def choose_ports(
         chosen[name] = port
         taken.add(port)
     return {name: chosen[name] for name in names}
+
+
+class Reservations:
+    """Ports of one `up`, from when they are chosen until it ends: between the choice and the moment when the last
+    child listens lie seconds in which another `up` would find them free.
+
+    A port is reserved by an abstract Unix socket of its number, which the kernel gives up with the process.
+    """
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+        self._numbers: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def take(self, port: int) -> bool:
+        """Reserve `port` unless somebody listens there or another `up` has reserved it; True again when held."""
+        if not is_free_on_loopback(port):
+            return False
+        if port in self._numbers:
+            return True
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0moorage-up-port-{port}")
+        except OSError:
+            mark.close()
+            return False
+        self._held.enter_context(mark)
+        self._numbers.add(port)
+        return True
 
 
 def first_ephemeral_port() -> int:

@@ -26,6 +26,7 @@ from moorage_operator.local.datadir import DataDir
 from moorage_operator.local.failure import InputError, UpError
 from moorage_operator.local.leftovers import end_leftovers
 from moorage_operator.local.ports import (
+    Reservations,
     check_host,
     check_public_port,
     choose_ports,
@@ -63,13 +64,13 @@ def run_up(files: Sequence[Path], root: Path, host: str, port: int | None, repor
     realm = load_realm(files)
     address = check_host(host)
     public_port = port or public_port_of(realm)
-    with claim(root) as data:
+    with claim(root) as data, Reservations() as reservations:
         for name in _end_leftovers(data):
             report.note(f"{name} was left running by an `up` that was killed; ended it.")
         check_public_port(address, public_port)
         tools = _ensure_tools(data, report)
         for tries_left in reversed(range(START_TRIES)):
-            machine = _describe_machine(realm, data, tools, address, public_port)
+            machine = _describe_machine(realm, data, tools, address, public_port, reservations)
             try:
                 _run_once(realm, machine, report)
             except UpError:
@@ -121,13 +122,15 @@ def _ensure_tools(data: DataDir, report: Report) -> Tools:
     )
 
 
-def _describe_machine(realm: Realm, data: DataDir, tools: Tools, host: str, port: int) -> Machine:
+def _describe_machine(
+    realm: Realm, data: DataDir, tools: Tools, host: str, port: int, reservations: Reservations
+) -> Machine:
     return Machine(
         data=data,
         tools=tools,
         host=host,
         port=port,
-        ports=_choose_ports(realm, data, tools, port),
+        ports=_choose_ports(realm, data, tools, port, reservations),
         public_keys=ensure_signing_keys(data, plan_services(realm)),
         environment={name: os.environ[name] for name in _INHERITED if name in os.environ},
         workers=min(os.cpu_count() or 1, 4),
@@ -199,7 +202,9 @@ def find_nodes_command() -> tuple[str, ...]:
     return (command,)
 
 
-def _choose_ports(realm: Realm, data: DataDir, tools: Tools, public_port: int) -> dict[str, int]:
+def _choose_ports(
+    realm: Realm, data: DataDir, tools: Tools, public_port: int, reservations: Reservations
+) -> dict[str, int]:
     try:
         preferred = json.loads(data.ports.read_text())
     except (FileNotFoundError, ValueError):
@@ -207,7 +212,7 @@ def _choose_ports(realm: Realm, data: DataDir, tools: Tools, public_port: int) -
     ports = choose_ports(
         list_ports(realm, tools.engine),
         preferred,
-        lambda port: port != public_port and is_free_on_loopback(port),
+        lambda port: port != public_port and reservations.take(port),
         random.SystemRandom(),
         below=first_ephemeral_port(),
     )

@@ -93,6 +93,8 @@ class Server:
     def freeze(self) -> None:
         """It keeps its connections and answers nothing, like a machine that hangs."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        wait_until_stopped(self._process.pid)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
@@ -101,6 +103,15 @@ class Server:
         if self._process is None:
             raise RuntimeError("the server was never started")
         self._process.send_signal(number)
+
+
+def wait_until_stopped(pid: int) -> None:
+    """SIGSTOP is sent in no time, but each thread takes notice of it when it next runs."""
+    while any(
+        stat.read_text().rpartition(")")[2].split()[0] != "T"
+        for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    ):
+        time.sleep(0.005)
 
 
 def _die_with_parent() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from moorage_operator.local.failure import InputError, UpError
 from moorage_operator.local.ports import (
+    Reservations,
     check_host,
     check_public_port,
     choose_ports,
@@ -91,3 +92,16 @@ def test_a_host_is_an_address_or_localhost(host, address):
 def test_another_host_is_wrong_input(host):
     with pytest.raises(InputError, match="--host"):
         check_host(host)
+
+
+def test_a_port_that_another_up_has_chosen_is_not_free_though_nobody_listens_yet():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with Reservations() as first, Reservations() as second:
+        assert first.take(port)
+        assert first.take(port)
+        assert not second.take(port)
+    with Reservations() as third:
+        assert third.take(port)
+        with socket.create_server(("127.0.0.1", port)):
+            assert not third.take(port)
