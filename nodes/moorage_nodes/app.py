@@ -40,6 +40,7 @@ ROLE_MODULES: dict[str, str] = {
     "l2": "moorage_nodes.metadata.l2.server",
     "l3": "moorage_nodes.metadata.l3.server",
     "block": "moorage_nodes.blocks.server",
+    "notify": "moorage_nodes.notify.server",
 }
 # What is no server of ours; each module has `run(settings_file) -> exit code`.
 TOOL_MODULES: dict[str, str] = {
@@ -50,6 +51,9 @@ FINISH_SECONDS = 7  # for what is in flight when the drain ends
 FILE_POLL_SECONDS = 1.0
 STORE_WAIT_SECONDS = 30.0  # how long a store may be away when a server starts
 STORE_RETRY_SECONDS = 0.5
+# Of a WebSocket: how often it is pinged and how long a pong may take; what a client may say, which means nothing here.
+PING_SECONDS = 20.0
+SOCKET_MESSAGE_BYTES = 4096
 BREATH_SECONDS = 0.05  # a closing object store client needs the loop to come round a few times
 
 
@@ -61,11 +65,15 @@ class _Plane(uvicorn.Server):
         yield
 
 
-def _open_plane(app: Any) -> _Plane:
+def _open_plane(app: Any, *, sockets: bool = False) -> _Plane:
     config = uvicorn.Config(
         app,
         http="httptools",
-        ws="none",
+        ws="websockets-sansio" if sockets else "none",
+        ws_max_size=SOCKET_MESSAGE_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -133,7 +141,9 @@ class Process:
             verifier=shared.verifier,
             title=f"Moorage {settings.role} internal",
         )
-        self._public = _open_plane(Observed(public, shared.metrics, access))
+        self._public = _open_plane(
+            Observed(public, shared.metrics, access), sockets=bool(server.public.sockets)
+        )
         self._internal = _open_plane(Observed(internal, shared.metrics, access, quiet=PROBE_ROUTES))
 
     def stop(self) -> None:
@@ -163,6 +173,7 @@ class Process:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._shared.settings.drain_seconds):
                         await self._hurry.wait()
+            self._server.drain()
             self._public.should_exit = True
             await asyncio.wait([planes[1]])
             self._internal.should_exit = True

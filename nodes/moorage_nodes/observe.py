@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorage.core.errors import MoorageError, StoreUnavailableError, http_status
 from moorage_nodes.metrics import Metrics
+from moorage_nodes.sockets import INTERNAL_ERROR, refuse
 
 log = logging.getLogger("moorage.observe")
 request_id_of_task: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
@@ -81,6 +82,9 @@ class Observed:
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._observe_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -119,6 +123,44 @@ class Observed:
             metrics.observe_request(scope["method"], route, status, seconds)
             if status >= 500 or route not in self._quiet:
                 self._access.write(_access_line(scope, request_id, route, status, seconds))
+
+    async def _observe_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One line for a WebSocket too, at its end: the status is the upgrade's (101) or the refusal's."""
+        scope["method"] = "WEBSOCKET"
+        request_id = _request_id(scope)
+        scope["moorage.request_id"] = request_id
+        request_id_of_task.set(request_id)
+        status = 0
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "websocket.accept":
+                status = 101
+            elif message["type"] == "websocket.http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, request_id.encode())]
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, send_observed)
+        except OSError:  # the client went away
+            status = status or CLIENT_WENT_AWAY
+        except asyncio.CancelledError:
+            status = status or http_status(_STOPPING)
+        except Exception:
+            log.exception("unhandled", extra={"path": scope["path"], "method": scope["method"]})
+            failed = 500
+            if status == 0:
+                await refuse(send_observed, _FAILED, request_id)
+            elif status == 101:
+                await send({"type": "websocket.close", "code": INTERNAL_ERROR})
+            status = failed
+        finally:
+            seconds = time.perf_counter() - started
+            route = scope.get("moorage.route", "unmatched")
+            self._metrics.observe_request(scope["method"], route, status, seconds)
+            self._access.write(_access_line(scope, request_id, route, status, seconds))
 
 
 def _request_id(scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""What servers say to one another on their internal ports, as types (L2, L3 and block; callers are block servers and L1).
+"""What servers say to one another on their internal ports, as types.
 
 Unlike what clients send, unknown fields are ignored: servers of neighbouring versions work together. Every call
 is idempotent. Hashes are `sha256_<hex>`, sizes and offsets bytes, states the words of the protocol.
@@ -14,6 +14,9 @@ MAX_CALL_CHUNKS = 4096  # one call's chunks are one value in etcd: with the long
 MAX_LOCATE_IDS = 1024
 MAX_VERIFIED_CHUNKS = 1024
 MANIFEST_PAGE_CHUNKS = 1024
+MAX_NOTIFIED_CLIENTS = 1024  # L1 registers fewer
+MAX_NOTIFIED_CHUNKS = 1000
+MAX_HINTS = 1000
 
 Size = Annotated[int, Meta(ge=0, le=MAX_CHUNK_BYTES)]
 Offset = Annotated[int, Meta(ge=0)]
@@ -206,3 +209,87 @@ class ManifestAnswer(Struct, kw_only=True, frozen=True):
     start: int
     chunks: list[ManifestChunk]
     next_index: int | None
+
+
+# --- deletions and their notifications ----------------------------------------------------------------------------
+
+
+class Part(Struct, kw_only=True, frozen=True):
+    """Which part of a deletion's `chunk_ids` a call brings, from 0 on."""
+
+    index: int
+    last: bool
+
+
+class NotifyDeletionRequest(Struct, kw_only=True, frozen=True):
+    """`POST /notify_deletion` (notifier): tell `client_ids` of the user `namespace` that a node is being deleted.
+
+    `server_key`: the cluster that asks, and is told the outcome. More chunks than one call takes come in parts;
+    the notification stands with the last of them. `node`: "file" or "directory", whose chunks are not listed.
+    """
+
+    namespace: str
+    server_key: str
+    file_id: str
+    notification_id: str
+    client_ids: Annotated[list[str], Meta(max_length=MAX_NOTIFIED_CLIENTS)]
+    chunk_ids: Annotated[list[str], Meta(max_length=MAX_NOTIFIED_CHUNKS)]
+    part: Part = Part(index=0, last=True)
+    node: Literal["file", "directory"] = "file"
+
+
+class NotifyDeletionAnswer(Struct, kw_only=True, frozen=True):
+    status: str  # "notifications_queued"
+
+
+class DeletionStatusRequest(Struct, kw_only=True, frozen=True):
+    """`POST /deletion_status` (L1): every client has acknowledged, or the deadline has passed."""
+
+    namespace: str
+    notification_id: str
+    acknowledged_clients: list[str]
+    unresponsive_clients: list[str]
+
+
+class DeletionStatusAnswer(Struct, kw_only=True, frozen=True):
+    status: str  # "proceed_with_deletion"
+
+
+class WithdrawRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/withdraw` (notifier): what was to be deleted has been brought back; nobody else is told."""
+
+    namespace: str
+    notification_id: str
+
+
+class WithdrawAnswer(Struct, kw_only=True, frozen=True):
+    withdrawn: bool
+
+
+class Change(Struct, kw_only=True, frozen=True):
+    """The feed of `namespace` goes up to `cursor`, or beyond."""
+
+    namespace: str
+    cursor: str
+
+
+class HintsRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/changes` (notifier): namespaces that changed, for whoever waits for that."""
+
+    changes: Annotated[list[Change], Meta(max_length=MAX_HINTS)]
+
+
+class HintsAnswer(Struct, kw_only=True, frozen=True):
+    told: int
+
+
+class SeeClientRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/clients` (L1): a client of `namespace` is there; registers it when it is new."""
+
+    namespace: str
+    client_id: str
+    register: bool = True
+
+
+class SeeClientAnswer(Struct, kw_only=True, frozen=True):
+    registered: bool

@@ -159,6 +159,9 @@ class PeerDirectory:
     def auth(self) -> PeerClient:
         return self._client("auth", "", self._peers.auth, Audience.SERVICE_AUTH)
 
+    def l1(self, server_key: str) -> PeerClient:
+        return self._client("l1", server_key, self._peers.l1.get(server_key, ()), Audience.SERVICE_L1)
+
     def l2(self, server_key: str) -> PeerClient:
         return self._client("l2", server_key, self._peers.l2.get(server_key, ()), Audience.SERVICE_L2)
 
@@ -177,6 +180,12 @@ class PeerDirectory:
         """The pool's block servers, called by fsck and scrub."""
         urls = self._peers.block.get(pool, ())
         return self._client("block", pool, urls, Audience.CHECKER)
+
+    def notify(self) -> PeerClient | None:
+        """The cluster's notification servers; None when it has none."""
+        if not self._peers.notify:
+            return None
+        return self._client("notify", "", self._peers.notify, Audience.SERVICE_NOTIFY)
 
     def close(self) -> None:
         for client in self._clients.values():

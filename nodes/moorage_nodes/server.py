@@ -30,6 +30,10 @@ async def _close_nothing() -> None:
     return
 
 
+def _drain_nothing() -> None:
+    return
+
+
 async def _nothing_to_say() -> dict[str, Any]:
     return {}
 
@@ -65,7 +69,8 @@ class Server(Generic[C]):
 
     `public` routes are served below `prefix` on the public port, `unprefixed` at its root; `internal` routes
     at the root of the internal port, beside the probes. Each of `checks` raises unless what it names can be
-    reached; `/readyz` runs them. `status` adds to `/status`. `close` is called once, after the last request.
+    reached; `/readyz` runs them. `status` adds to `/status`. `drain` is called once, before the
+    last requests are waited for: what waits for news is to be answered then. `close` is called once, after them.
     """
 
     context: C
@@ -75,6 +80,7 @@ class Server(Generic[C]):
     unprefixed: Routes[C] = field(default_factory=Routes)
     checks: dict[str, Check] = field(default_factory=dict)
     status: Callable[[], Awaitable[dict[str, Any]]] = _nothing_to_say
+    drain: Callable[[], None] = _drain_nothing
     close: Callable[[], Awaitable[None]] = _close_nothing
 
 

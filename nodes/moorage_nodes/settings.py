@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from moorage.core.errors import InvalidFieldError
 
-Role = Literal["auth", "l1", "l2", "l3", "block"]
+Role = Literal["auth", "l1", "l2", "l3", "block", "notify"]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[int, Meta(ge=1)]
 
@@ -78,13 +78,27 @@ class Auth(_Section, frozen=True, kw_only=True):
     throttle_window: Seconds = 300
 
 
+class Notify(_Section, frozen=True, kw_only=True):
+    """`name` is the notifier's own. `ack_deadline`: seconds that a deletion waits for its clients; `queue_limit`:
+    deletions that wait for one client before it is told to start over instead.
+    """
+
+    name: str
+    ack_deadline: Seconds = 24 * 3600
+    queue_limit: Annotated[int, Meta(ge=1)] = 10_000
+
+
 class Peers(_Section, frozen=True, kw_only=True):
-    """Base URLs of the internal ports of those this server calls; any replica will do. `block` is by pool."""
+    """Base URLs of the internal ports of those this server calls; any replica will do. `l1`, `l2` and `l3` are by
+    server key, `block` by pool; `notify` is the cluster's notifier, if it has one.
+    """
 
     auth: tuple[str, ...] = ()
+    l1: dict[str, tuple[str, ...]] = {}
     l2: dict[str, tuple[str, ...]] = {}
     l3: dict[str, tuple[str, ...]] = {}
     block: dict[str, tuple[str, ...]] = {}
+    notify: tuple[str, ...] = ()
 
 
 class Settings(_Section, frozen=True, kw_only=True):
@@ -98,11 +112,12 @@ class Settings(_Section, frozen=True, kw_only=True):
     signing_key_file: str
     drain_seconds: Annotated[float, Meta(ge=0)] = 2.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    etcd: Etcd | None = None  # auth, l1, l2, l3
+    etcd: Etcd | None = None  # auth, l1, l2, l3, notify
     cluster: Cluster | None = None  # l1, l2, l3
     auth: Auth | None = None  # auth
     pool: str | None = None  # block
     s3: S3 | None = None  # block
+    notify: Notify | None = None  # notify
     peers: Peers = Peers()
 
 

@@ -47,6 +47,7 @@ class Audience(StrEnum):
     SERVICE_L2 = "moorage:service:l2"
     SERVICE_L3 = "moorage:service:l3"
     SERVICE_BLOCK = "moorage:service:block"
+    SERVICE_NOTIFY = "moorage:service:notify"
     SERVICE_GC = "moorage:service:gc"
     COLLECTOR = "moorage:collector"  # the collector's calls to block servers: what takes bytes away
     CHECKER = "moorage:checker"  # fsck's and scrub's calls to block servers: list and read, change nothing

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 from fastapi import FastAPI
 from msgspec import Struct
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,6 +32,7 @@ from moorage.core.errors import (
 )
 from moorage_nodes.dispatch import RouteTree
 from moorage_nodes.incoming import Incoming
+from moorage_nodes.sockets import Socket, refuse
 from moorage_nodes.tokens import Allow, Audience, Claims, Verifier
 
 C = TypeVar("C")
@@ -66,6 +67,8 @@ class Call(Generic[C]):
 
 
 Handler = Callable[[Call[C]], Awaitable["Struct | Response"]]
+SocketHandler = Callable[[Socket[C]], Awaitable[None]]
+WEBSOCKET = "WEBSOCKET"  # in the place of a method
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,13 @@ class Endpoint(Generic[C]):
     raw: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SocketEndpoint(Generic[C]):
+    path: str
+    handler: SocketHandler[C]
+    allow: Allow
+
+
 @dataclass
 class Routes(Generic[C]):
     """The routes of one plane. `allow` has no default: a route that does not say whom it lets in cannot exist.
@@ -90,6 +100,7 @@ class Routes(Generic[C]):
     """
 
     endpoints: list[Endpoint[C]] = field(default_factory=list)
+    sockets: "list[SocketEndpoint[C]]" = field(default_factory=list)
 
     def add(
         self,
@@ -124,6 +135,20 @@ class Routes(Generic[C]):
 
     def delete(self, path: str, **options: Any) -> Callable[[Handler[C]], Handler[C]]:
         return self.add("DELETE", path, **options)
+
+    def websocket(self, path: str, *, allow: Allow) -> Callable[[SocketHandler[C]], SocketHandler[C]]:
+        """A WebSocket; the same path without the upgrade is refused with 400."""
+
+        def register(handler: SocketHandler[C]) -> SocketHandler[C]:
+            async def upgrade_required(_call: Call[C]) -> Response:
+                raise MalformedError("This is a WebSocket: connect with `Upgrade: websocket`.")
+
+            upgrade_required.__doc__ = handler.__doc__
+            self.sockets.append(SocketEndpoint(path, handler, allow))
+            self.add("GET", path, allow=allow)(upgrade_required)
+            return handler
+
+        return register
 
     def __iter__(self) -> Iterator[Endpoint[C]]:
         return iter(self.endpoints)
@@ -174,7 +199,7 @@ def error_response(error: MoorageError, request_id: str | None) -> Response:
     return json_response({**error.as_answer(), "request_id": request_id}, http_status(error), headers)
 
 
-def request_id_of(request: Request) -> str | None:
+def request_id_of(request: HTTPConnection) -> str | None:
     """Set by the observing middleware (moorage_nodes.observe)."""
     value: str | None = request.scope.get("moorage.request_id")
     return value
@@ -198,14 +223,28 @@ class Mount(Generic[C]):
 
 
 Handle = Callable[[Request], Awaitable[Response]]
+SocketHandle = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def _handle_of(endpoint: Endpoint[C], server: C, verifier: Verifier, revocation: Revocation | None) -> Handle:
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who may come in: what a route allows, judged by the verifier and, for users, by their generation."""
+
+    verifier: Verifier
+    revocation: Revocation | None
+
+    async def admit(self, allow: Allow, connection: HTTPConnection) -> Claims:
+        claims = self.verifier.authenticate(allow, connection.headers.get("authorization"))
+        revocation = self.revocation
+        if revocation is not None and claims.audience in USER_AUDIENCES and not revocation.passes(claims):
+            await revocation.check(claims)
+        return claims
+
+
+def _handle_of(endpoint: Endpoint[C], server: C, admission: Admission) -> Handle:
     async def handle(request: Request) -> Response:
         try:
-            claims = verifier.authenticate(endpoint.allow, request.headers.get("authorization"))
-            if revocation is not None and claims.audience in USER_AUDIENCES and not revocation.passes(claims):
-                await revocation.check(claims)
+            claims = await admission.admit(endpoint.allow, request)
             call = Call(server, request, claims)
             if endpoint.body is not None and not endpoint.raw:
                 data = await read_body(request, endpoint.limit)
@@ -220,13 +259,31 @@ def _handle_of(endpoint: Endpoint[C], server: C, verifier: Verifier, revocation:
     return handle
 
 
+def _socket_handle_of(endpoint: SocketEndpoint[C], server: C, admission: Admission) -> SocketHandle:
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # that it wants to connect
+        connection = HTTPConnection(scope)
+        try:
+            claims = await admission.admit(endpoint.allow, connection)
+            await endpoint.handler(Socket(server, connection, claims, receive, send))
+        except MoorageError as error:
+            scope["moorage.error"] = error
+            await refuse(send, error, request_id_of(connection))
+
+    return handle
+
+
 class _Dispatcher:
     """ASGI: every request to its handler; unknown paths and methods answer in the shape of every other error."""
 
-    def __init__(self, tree: RouteTree[Handle]) -> None:
+    def __init__(self, tree: RouteTree[Handle], sockets: RouteTree[SocketHandle]) -> None:
         self._tree = tree
+        self._sockets = sockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._upgrade(scope, receive, send)
+            return
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served here")
         incoming = Incoming(scope, receive)
@@ -241,18 +298,31 @@ class _Dispatcher:
             response = error_response(error, request_id_of(request))
             response.headers["Allow"] = ", ".join(allowed)
         else:
-            response = error_response(NotFoundError("There is nothing at this path."), request_id_of(request))
+            response = error_response(_nothing_here(), request_id_of(request))
         await incoming.let_pass()
         await response(scope, incoming, send)
+
+    async def _upgrade(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match, _, _ = self._sockets.find(WEBSOCKET, scope["path"])
+        if match is None:
+            await refuse(send, _nothing_here(), request_id_of(HTTPConnection(scope)))
+            return
+        scope["moorage.route"] = match.template
+        await match.value(scope, receive, send)
+
+
+def _nothing_here() -> NotFoundError:
+    return NotFoundError("There is nothing at this path.")
 
 
 class _Application(FastAPI):
     """FastAPI that hands requests to the dispatcher instead of its own router."""
 
     tree: RouteTree[Handle]
+    sockets: RouteTree[SocketHandle]
 
     def build_middleware_stack(self) -> ASGIApp:
-        return _Dispatcher(self.tree)
+        return _Dispatcher(self.tree, self.sockets)
 
 
 def _openapi_of(endpoint: Endpoint[Any], components: dict[type, dict[str, Any]]) -> dict[str, Any]:
@@ -283,14 +353,18 @@ def build_app(
     ValueError when two routes are the same.
     """
     app = _Application(title=title, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.tree = RouteTree()
+    app.tree, app.sockets = RouteTree(), RouteTree()
+    admission = Admission(verifier, revocation)
     endpoints = [endpoint for mount in mounts for endpoint in mount.routes]
     types = [kind for e in endpoints for kind in (e.body, e.answer) if kind is not None]
     schemas, definitions = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     components = dict(zip(types, schemas, strict=True))
     for mount in mounts:
+        for socket in mount.routes.sockets:
+            upgrade = _socket_handle_of(socket, mount.server, admission)
+            app.sockets.add(WEBSOCKET, mount.prefix + socket.path, upgrade)
         for endpoint in mount.routes:
-            handle = _handle_of(endpoint, mount.server, verifier, revocation)
+            handle = _handle_of(endpoint, mount.server, admission)
             app.tree.add(endpoint.method, mount.prefix + endpoint.path, handle)
             app.add_api_route(
                 mount.prefix + endpoint.path,

@@ -19,6 +19,10 @@ def block_service(pool: str) -> str:
     return f"block-{pool}"
 
 
+def notify_service(notifier: str) -> str:
+    return f"notify-{notifier}"
+
+
 def replica_name(service: str, number: int) -> str:
     return f"{service}-{number}"
 
@@ -36,3 +40,8 @@ def auth_prefix() -> str:
 def metadata_prefix(server_key: str) -> str:
     """What the keys of a metadata cluster begin with: two clusters may share one etcd."""
     return f"/moorage/meta/{server_key}/"
+
+
+def notifier_prefix(notifier: str) -> str:
+    """What the keys of a notifier begin with in the etcd that it may share with a cluster."""
+    return f"/moorage/notify/{notifier}/"

@@ -16,13 +16,16 @@ from moorage_operator.naming import (
     auth_prefix,
     block_service,
     metadata_prefix,
+    notifier_prefix,
+    notify_service,
     tier_service,
 )
 from moorage_operator.spec.metadatacluster import MetadataCluster
+from moorage_operator.spec.notifier import Notifier
 from moorage_operator.spec.realm import Realm
 from moorage_operator.spec.scalars import parse_duration
 
-Role = Literal["auth", "l1", "l2", "l3", "block"]
+Role = Literal["auth", "l1", "l2", "l3", "block", "notify"]
 
 UPLOAD_IDLE_SECONDS = 24 * 3600
 
@@ -35,16 +38,20 @@ _AUDIENCES: Mapping[Role, tuple[str, ...]] = {
         "moorage:service:l2",
         "moorage:service:l3",
         "moorage:service:block",
+        "moorage:service:notify",
     ),
     "l2": ("moorage:download", "moorage:service:auth"),
     "l3": ("moorage:service:auth",),
     "block": ("moorage:service:l2", "moorage:service:l3"),
+    "notify": ("moorage:service:auth", "moorage:service:l1"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One role of one owner, served by any number of equal servers. `owner` is a server key, a pool, or empty."""
+    """One role of one owner, served by any number of equal servers. `owner` is a server key, a pool, a
+    notifier, or empty.
+    """
 
     role: Role
     name: str
@@ -109,17 +116,23 @@ class PublicKey:
 
 
 def plan_services(realm: Realm) -> tuple[Service, ...]:
-    """Every service of the realm, in the order in which they are upgraded: L3, L2, L1, block, auth."""
+    """Every service of the realm, in the order in which they are upgraded: L3, L2, L1, block, notify, auth."""
     keys = [cluster.spec.server_key for cluster in realm.clusters]
     tiers: list[Service] = []
     for tier in reversed(METADATA_TIERS):
         tiers += [Service(tier, tier_service(tier, key), key) for key in keys]
     pools = [pool.metadata.name for pool in realm.pools]
-    return (*tiers, *(Service("block", block_service(pool), pool) for pool in pools), Service("auth", AUTH))
+    notifiers = [notifier.metadata.name for notifier in realm.notifiers]
+    return (
+        *tiers,
+        *(Service("block", block_service(pool), pool) for pool in pools),
+        *(Service("notify", notify_service(name), name) for name in notifiers),
+        Service("auth", AUTH),
+    )
 
 
 def build_routing_table(realm: Realm, hosts: tuple[str, ...], revision: int) -> RoutingTable:
-    """The one value that `/get_servers` and the proxy follow. Notifiers join it when they have servers."""
+    """The one value that `/get_servers` and the proxy follow."""
     return RoutingTable(
         revision=revision,
         hosts=hosts,
@@ -128,10 +141,16 @@ def build_routing_table(realm: Realm, hosts: tuple[str, ...], revision: int) -> 
                 server_key=cluster.spec.server_key,
                 pools=tuple(pool.name for pool in cluster.spec.block_pools),
                 write_pools=tuple(pool.name for pool in cluster.spec.block_pools if pool.mode == "ReadWrite"),
+                notifiers=_notifiers_of(cluster),
             )
             for cluster in realm.clusters
         ),
     )
+
+
+def _notifiers_of(cluster: MetadataCluster) -> tuple[str, ...]:
+    reference = cluster.spec.notifier_ref
+    return () if reference is None else (reference.name,)
 
 
 def public_hosts(realm: Realm) -> tuple[str, ...]:
@@ -166,7 +185,9 @@ def build_trust(keys: Iterable[PublicKey], services: Iterable[Service], revision
 
 def etcd_prefix(service: Service) -> str:
     """What the keys of a service begin with; the three tiers of a cluster are roles over one keyspace."""
-    return auth_prefix() if service.role == "auth" else metadata_prefix(service.owner)
+    if service.role == "auth":
+        return auth_prefix()
+    return notifier_prefix(service.owner) if service.role == "notify" else metadata_prefix(service.owner)
 
 
 def build_settings(
@@ -190,6 +211,9 @@ def build_settings(
     elif service.role == "block":
         settings["pool"] = service.owner
         settings["s3"] = build_store_settings(wiring.stores[service.owner])
+    elif service.role == "notify":
+        notifier = next(one for one in realm.notifiers if one.metadata.name == service.owner)
+        settings["notify"] = _build_notify(notifier)
     else:
         settings["cluster"] = _build_cluster(_cluster_of(realm, service.owner))
     return settings
@@ -229,6 +253,14 @@ def _build_cluster(cluster: MetadataCluster) -> dict[str, Any]:
     }
 
 
+def _build_notify(notifier: Notifier) -> dict[str, Any]:
+    return {
+        "name": notifier.metadata.name,
+        "ack_deadline": parse_duration(notifier.spec.ack_deadline),
+        "queue_limit": notifier.spec.queue_limit,
+    }
+
+
 def _build_auth(realm: Realm, wiring: Wiring) -> dict[str, Any]:
     return {
         "admin_token_file": wiring.admin_token_file,
@@ -246,7 +278,7 @@ def _build_auth(realm: Realm, wiring: Wiring) -> dict[str, Any]:
 
 def _build_peers(service: Service, realm: Realm, wiring: Wiring) -> dict[str, Any]:
     """Whom a server of this service calls: metadata asks auth, block servers ask the clusters that use the pool, L1
-    asks the block servers of its cluster's pools.
+    asks the block servers of its cluster's pools and its notifier, a notifier the L1 of the clusters that name it.
     """
     if service.role == "auth":
         return {}
@@ -262,12 +294,19 @@ def _build_peers(service: Service, realm: Realm, wiring: Wiring) -> dict[str, An
         ]
         return {"l2": tier("l2", keys), "l3": tier("l3", keys)}
     peers: dict[str, Any] = {"auth": list(wiring.internal_urls[AUTH])}
+    if service.role == "notify":
+        keys = [c.spec.server_key for c in realm.clusters if service.owner in _notifiers_of(c)]
+        return peers | {"l1": tier("l1", keys)}
     if service.role == "l1":
-        pools = _cluster_of(realm, service.owner).spec.block_pools
+        cluster = _cluster_of(realm, service.owner)
+        pools = cluster.spec.block_pools
         block = {pool.name: list(wiring.internal_urls[block_service(pool.name)]) for pool in pools}
         peers |= {
             "l2": tier("l2", [service.owner]),
             "l3": tier("l3", [service.owner]),
             "block": block,
+            "notify": [
+                url for name in _notifiers_of(cluster) for url in wiring.internal_urls[notify_service(name)]
+            ],
         }
     return peers

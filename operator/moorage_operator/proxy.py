@@ -9,11 +9,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from moorage.core.routing import RoutingTable, block_prefix, l2_prefix, l3_prefix, meta_prefix
-from moorage_operator.naming import AUTH, block_service, tier_service
+from moorage.core.routing import (
+    RoutingTable,
+    block_prefix,
+    l2_prefix,
+    l3_prefix,
+    meta_prefix,
+    notify_prefix,
+)
+from moorage_operator.naming import AUTH, block_service, notify_service, tier_service
 
 METADATA_BODY_MIB = 64
 """More than any server of metadata takes (each route has its own, smaller limit and says so in its answer)."""
+ROOT_NOTIFY_PATHS = ("/ws", "/poll", "/ack_deletion")
+"""Routed at the host's root too where there is one notifier (PROTOCOL.md, Discovery and login)."""
 KNOWN_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_./:\[\]-]+")
@@ -23,12 +32,13 @@ _SAFE_WORD = re.compile(r"[A-Za-z0-9_./:\[\]-]+")
 class Route:
     """Requests for `path` go to any server of `services`; one that ends in `/` stands for itself and all below it.
 
-    `streams`: bodies of any size pass through as they come.
+    `streams`: bodies of any size pass through as they come. `upgrades`: WebSockets do too.
     """
 
     path: str
     services: tuple[str, ...]
     streams: bool = False
+    upgrades: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,14 @@ def build_routes(table: RoutingTable) -> tuple[Route, ...]:
             routes.append(Route(f"{prefix}/", (tier_service(tier, key),)))
     pools = dict.fromkeys(pool for cluster in table.clusters for pool in cluster.pools)
     routes += [Route(f"{block_prefix(pool)}/", (block_service(pool),), streams=True) for pool in pools]
+    notifiers = list(dict.fromkeys(name for cluster in table.clusters for name in cluster.notifiers))
+    prefixes = {f"{notify_prefix(name)}/": name for name in notifiers}
+    if len(notifiers) == 1:
+        prefixes |= dict.fromkeys(ROOT_NOTIFY_PATHS, notifiers[0])
+    routes += [
+        Route(path, (notify_service(name),), upgrades=path.endswith(("/", "/ws")))
+        for path, name in prefixes.items()
+    ]
     return tuple(routes)
 
 
@@ -163,18 +181,28 @@ def _http_section(settings: ProxySettings) -> Iterator[str]:
     yield "proxy_max_temp_file_size 0;"
     yield "proxy_redirect off;"
     yield 'proxy_set_header Connection "";'
-    yield "proxy_set_header Host $http_host;"
-    yield "proxy_set_header X-Request-Id $moorage_request_id;"
-    yield "# Set, not appended to: what a client claims about itself is not passed on."
-    yield "proxy_set_header X-Forwarded-For $remote_addr;"
-    yield "proxy_set_header X-Forwarded-Proto $scheme;"
-    yield 'proxy_set_header Forwarded "";'
+    yield from _forwarded_headers()
     yield ""
     yield "map $http_x_request_id $moorage_request_id {"
     yield '    "~^[A-Za-z0-9_.-]{1,64}$" $http_x_request_id;'
     yield "    default $request_id;"
     yield "}"
     yield ""
+    yield "# Only where a route upgrades; elsewhere connections to servers are kept open."
+    yield "map $http_upgrade $moorage_connection {"
+    yield "    ~*^websocket$ upgrade;"
+    yield '    default "";'
+    yield "}"
+    yield ""
+
+
+def _forwarded_headers() -> Iterator[str]:
+    yield "proxy_set_header Host $http_host;"
+    yield "proxy_set_header X-Request-Id $moorage_request_id;"
+    yield "# Set, not appended to: what a client claims about itself is not passed on."
+    yield "proxy_set_header X-Forwarded-For $remote_addr;"
+    yield "proxy_set_header X-Forwarded-Proto $scheme;"
+    yield 'proxy_set_header Forwarded "";'
 
 
 def _upstream_name(services: tuple[str, ...]) -> str:
@@ -237,6 +265,13 @@ def _location(route: Route, upstream: str) -> Iterator[str]:
             "client_max_body_size 0;",
             "client_body_buffer_size 256k;",
             "proxy_request_buffering off;",
+        ]
+    if route.upgrades:
+        # Naming one header drops those of the level above: all are named again.
+        body += [
+            "proxy_set_header Upgrade $http_upgrade;",
+            "proxy_set_header Connection $moorage_connection;",
+            *_forwarded_headers(),
         ]
     path = _checked(route.path)
     # Below a prefix alone, NGINX would answer the path without its slash with a redirect of its own.

@@ -7,8 +7,8 @@ TABLE = RoutingTable(
     revision=1,
     hosts=("files.example.com",),
     clusters=(
-        ClusterRoute(server_key="main", pools=("main",), write_pools=("main",)),
-        ClusterRoute(server_key="second", pools=("main", "big"), write_pools=("big",)),
+        ClusterRoute(server_key="main", pools=("main",), write_pools=("main",), notifiers=("main",)),
+        ClusterRoute(server_key="second", pools=("main", "big"), write_pools=("big",), notifiers=("main",)),
     ),
 )
 

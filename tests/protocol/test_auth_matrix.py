@@ -34,6 +34,7 @@ OF_THE_PROTOCOL = {
     "l2": ["GET /files/*/chunks"],
     "l3": ["GET /chunks/*/metadata"],
     "block": ["POST /store_chunk", "PUT /chunks/*", "GET /chunks/*", "GET /download_chunk/*", "GET /files/*/content"],
+    "notify": ["GET /ws", "GET /poll", "POST /ack_deletion"],
 }  # fmt: skip
 
 
@@ -104,7 +105,14 @@ def wrong_tokens(
 def routes_of(local_store: RunningStore, role: str) -> list[tuple[str, str]]:
     """Method and path below the host of each route that the server says it has for clients."""
     document = check_ok(local_store.direct(role, "internal").get("/openapi.json"))
-    prefixes = {"auth": "/auth", "l1": "/meta/", "l2": "/meta/", "l3": "/meta/", "block": "/block/"}
+    prefixes = {
+        "auth": "/auth",
+        "l1": "/meta/",
+        "l2": "/meta/",
+        "l3": "/meta/",
+        "block": "/block/",
+        "notify": "/",  # below its name, and at the root
+    }
     return [
         (method.upper(), re.sub(r"\{[^}]*\}", "x", path))
         for path, methods in document["paths"].items()

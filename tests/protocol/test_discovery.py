@@ -8,7 +8,7 @@ from black_box.http_client import check_error, check_ok
 from black_box.store import RunningStore
 from black_box.user import User
 
-ROLES = ("auth", "l1", "l2", "l3", "block")
+ROLES = ("auth", "l1", "l2", "l3", "block", "notify")
 
 
 def test_get_servers_needs_no_token_and_names_every_kind_of_server(store: RunningStore):

@@ -14,6 +14,7 @@ from moorage_nodes.metadata.records import (
     FILE,
     LIVE,
     PENDING_DELETION,
+    TOLD,
     Child,
     Chunk,
     ChunkName,
@@ -91,10 +92,12 @@ async def _check_journal(store: MetadataStore, nodes: dict[str, Node]) -> dict[s
 
 async def _check_deletions(store: MetadataStore, nodes: dict[str, Node]) -> None:
     pending = {node.deletion: node_id for node_id, node in nodes.items() if node.state == PENDING_DELETION}
-    deletions = {key: records.decode(Deletion, data).node for key, data in (await scan(store, "d")).items()}
-    assert deletions == pending
-    work, _ = await store.range(*keys.work_range())
-    assert {keys.parse_work(kv.key)[1] for kv in work.kvs} == pending.keys()
+    deletions = {key: records.decode(Deletion, data) for key, data in (await scan(store, "d")).items()}
+    assert {key: deletion.node for key, deletion in deletions.items()} == pending
+    for span, is_parked in ((keys.work_range(), False), (keys.parked_range(), True)):
+        found, _ = await store.range(*span)
+        wanted = {key for key, deletion in deletions.items() if (deletion.step == TOLD) == is_parked}
+        assert {keys.parse_work(kv.key)[1] for kv in found.kvs} == wanted
     deleted = {node_id for node_id, node in nodes.items() if node.state == DELETED}
     assert set(await scan(store, "t")) == deleted
 

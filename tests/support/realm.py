@@ -23,11 +23,13 @@ AUDIENCES: dict[str, list[Audience]] = {
         Audience.SERVICE_L2,
         Audience.SERVICE_L3,
         Audience.SERVICE_BLOCK,
+        Audience.SERVICE_NOTIFY,
     ],
     "l2": [Audience.DOWNLOAD, Audience.SERVICE_AUTH],
     "l3": [Audience.SERVICE_AUTH],
     "block": [Audience.SERVICE_L2, Audience.SERVICE_L3],
     "check": [Audience.CHECKER],
+    "notify": [Audience.SERVICE_AUTH, Audience.SERVICE_L1],
 }
 
 
@@ -81,7 +83,7 @@ class Realm:
         (self.folder / "trust.json").write_text(json.dumps(trust))
 
     def write_routing(self, revision: int) -> None:
-        cluster = {"server_key": "c1", "pools": ["p1"], "write_pools": ["p1"]}
+        cluster = {"server_key": "c1", "pools": ["p1"], "write_pools": ["p1"], "notifiers": ["n1"]}
         table = {"revision": revision, "hosts": ["127.0.0.1"], "clusters": [cluster]}
         (self.folder / "routing.json").write_text(json.dumps(table))
 

@@ -30,6 +30,7 @@ from moorage_nodes.metadata.l3.registry import Registry
 from moorage_nodes.metadata.names import read_names
 from moorage_nodes.metadata.namespace import Namespaces, Submitter
 from moorage_nodes.metadata.records import Chunk, Entry, JournalEntry, Manifest, Node, Upload
+from moorage_nodes.notification_ids import build_notification_id
 from moorage_nodes.peer_api import RegisteredChunk, RegisterRequest
 from moorage_nodes.settings import Cluster
 from moorage_nodes.stores.contracts import MetadataStore, Put, Txn
@@ -162,14 +163,14 @@ class Bed:
 
     async def delete(self, file_id: str, version: int, *, client: str = "", end: bool = False) -> Any:
         """`end`: wait until it is in the trash."""
-        delete = Delete(file_id, client, keys.notification_id(self.server.new_id()))
+        delete = Delete(file_id, client, build_notification_id(NAMESPACE, self.server.rng))
         answer = await self.engine.change(NAMESPACE, lambda view: plan_delete_file(view, delete, version))
         if end:
             await self.deletions.advance(NAMESPACE, answer.notification_id)
         return answer
 
     async def delete_directory(self, node_id: str, *, recursive: bool = True, end: bool = False) -> Any:
-        delete = Delete(node_id, "", keys.notification_id(self.server.new_id()))
+        delete = Delete(node_id, "", build_notification_id(NAMESPACE, self.server.rng))
         answer = await self.engine.change(
             NAMESPACE, lambda view: plan_delete_directory(view, delete, recursive=recursive)
         )

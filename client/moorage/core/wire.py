@@ -336,6 +336,15 @@ class DeletionAnswer(Answer, kw_only=True):
     server_version: int
 
 
+class AckDeletionRequest(Request, frozen=True, kw_only=True):
+    notification_id: str
+    client_id: str
+
+
+class AckDeletionAnswer(Answer, kw_only=True):
+    status: str  # "acknowledged"
+
+
 class UndeleteRequest(Request, frozen=True, kw_only=True):
     """Where it goes, if not back to where it was."""
 
@@ -397,6 +406,30 @@ class ChangesAnswer(Answer, kw_only=True):
     more: bool | UnsetType = UNSET
     reset: bool | UnsetType = UNSET
     reason: str | UnsetType = UNSET
+
+
+# --- push ---------------------------------------------------------------------------------------------------
+
+
+class DeleteMessage(Struct, kw_only=True, tag_field="type", tag="delete"):
+    """A node is being deleted: to be acknowledged by `deadline`. `node`: "file" or "directory", then with all that
+    is below.
+    """
+
+    file_id: str
+    notification_id: str
+    deadline: str
+    node: str = "file"
+
+
+class ChangeMessage(Struct, kw_only=True, tag_field="type", tag="change"):
+    """The feed goes up to `cursor` or beyond: ask `/changes`, unless that is where the client stands."""
+
+    cursor: str
+
+
+class ResyncMessage(Struct, kw_only=True, tag_field="type", tag="resync"):
+    """Messages were lost: ask `/changes`."""
 
 
 def encode(value: object) -> bytes:

@@ -1,9 +1,7 @@
 """Is this metadata cluster the caller's home? A cluster that is not says which one is (PROTOCOL.md, 421)."""
 
-import msgspec
-
-from moorage.core.errors import WrongClusterError
-from moorage.core.routing import RoutingTable, build_server_lists, choose_host
+from moorage.core.routing import RoutingTable
+from moorage_nodes.admission import build_wrong_cluster
 from moorage_nodes.tokens import Claims
 
 
@@ -12,16 +10,5 @@ def refuse_other_cluster(
 ) -> None:
     """`WrongClusterError` with the right server names unless the token's `server_key` is ours."""
     home = claims.text("server_key")
-    if home == server_key:
-        return
-    cluster = table.cluster(home)
-    lists = (
-        {}
-        if cluster is None
-        else msgspec.to_builtins(build_server_lists(cluster, choose_host(table, asked_host)))
-    )
-    raise WrongClusterError(
-        f"This user's files are on the metadata cluster {home!r}; ask the servers named here.",
-        server_key=home,
-        **lists,
-    )
+    if home != server_key:
+        raise build_wrong_cluster(home, table, asked_host)

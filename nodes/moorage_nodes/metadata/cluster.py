@@ -9,20 +9,14 @@ import random
 import msgspec
 from msgspec import Struct
 
-from moorage.core.errors import MoorageError, StoreUnavailableError
+from moorage.core.errors import StoreUnavailableError
 from moorage_nodes.metadata import keys
 from moorage_nodes.metadata.records import FormatError
-from moorage_nodes.peers import PeerClient
+from moorage_nodes.realm import WrongRealmError
 from moorage_nodes.stores.contracts import MetadataStore, Put, Txn, absent
 
 FORMAT_VERSION = 1  # of the keys and records that this release reads and writes
 _CREATION_ATTEMPTS = 4
-
-
-class WrongRealmError(MoorageError):
-    """The etcd that the settings name belongs to another realm's users."""
-
-    word = "wrong_realm"
 
 
 class Format(Struct, array_like=True, frozen=True):
@@ -32,20 +26,11 @@ class Format(Struct, array_like=True, frozen=True):
     oldest_writer: int
 
 
-class RealmAnswer(Struct, frozen=True, kw_only=True):
-    realm_id: str
-
-
 class Identity(Struct, frozen=True, kw_only=True):
     """`incarnation` is new after every restore: part of cursors, of tokens, and of every transaction's compares."""
 
     incarnation: str
     realm_id: str
-
-
-async def fetch_realm(auth: PeerClient) -> str:
-    """The realm's id, from its auth servers; StoreUnavailableError when none answers."""
-    return (await auth.get("/internal/realm", RealmAnswer)).realm_id
 
 
 async def open_identity(store: MetadataStore, realm_id: str, rng: random.Random, *, writes: bool) -> Identity:

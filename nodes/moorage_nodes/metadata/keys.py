@@ -1,6 +1,6 @@
 """Every etcd key of a metadata cluster: builders and parsers (docs/metadata-keys.md has sizes and writers).
 
-All keys of a namespace start with `n/<namespace>/`, but for those of the cluster's work (`w/`). Ids hold no `/`, so
+All keys of a namespace start with `n/<namespace>/`, but for those of the cluster's work (`w/`, `p/`). Ids hold no `/`, so
 every key parses one way only.
 Which keys the head governs: `h j i c m x b e t d v` change only in transactions that compare and move the head, so what
 was read of them is valid while the head stands. `k` and `g` are *added* without moving the head, and removed or
@@ -203,15 +203,12 @@ def parse_client_id(key: bytes) -> str:
     return key.rpartition(b"/")[2].decode()
 
 
-def notification_id(text: str) -> str:
-    """Notification ids begin with `n`, which stands in a key of work where other keys have the letter of their
-    kind, and is none of those: what plans write there belongs to no namespace's state.
-    """
-    return f"n{text}"
-
-
 def work(namespace: str, notification_id: str) -> bytes:
-    """Exists exactly while the deletion does: put and deleted in the same transactions."""
+    """Exists while the deletion waits for a server of ours, not for its clients (`parked`).
+
+    Notification ids begin with `n`, which stands here where other keys have the letter of their kind, and is none
+    of those: what plans write there belongs to no namespace's state.
+    """
     return b"w/%s/%s" % (namespace.encode(), notification_id.encode())
 
 
@@ -219,7 +216,16 @@ def work_range() -> tuple[bytes, bytes]:
     return b"w/", prefix_end(b"w/")
 
 
+def parked(namespace: str, notification_id: str) -> bytes:
+    """Exists while the deletion waits for its clients: the notifier has it."""
+    return b"p/%s/%s" % (namespace.encode(), notification_id.encode())
+
+
+def parked_range() -> tuple[bytes, bytes]:
+    return b"p/", prefix_end(b"p/")
+
+
 def parse_work(key: bytes) -> tuple[str, str]:
-    """(namespace, notification id)"""
+    """(namespace, notification id) of a key of work, or of one that is parked"""
     _, namespace, notification_id = key.decode().split("/")
     return namespace, notification_id

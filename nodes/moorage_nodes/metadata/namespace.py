@@ -67,6 +67,7 @@ class Namespaces:
     """All namespaces that this process serves. One instance per process; tasks share it freely.
 
     `incarnation` is the value under `meta/incarnation`; `clock` gives Unix seconds; `rng` spreads retries.
+    `on_change` is told of every namespace whose journal grew, and how far; it must not wait.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class Namespaces:
         incarnation: bytes,
         clock: Callable[[], float],
         rng: random.Random,
+        on_change: Callable[[str, int], None] | None = None,
     ) -> None:
         self._store = store
         self._group = group
         self.incarnation = incarnation
         self._clock = clock
         self._rng = rng
+        self._on_change = on_change
         self._known = Knowledge(store)
         self._queues: dict[str, list[_Waiting[Any]]] = {}
         self._workers: set[asyncio.Task[None]] = set()
@@ -201,6 +204,8 @@ class Namespaces:
                 raise
             if result.succeeded:
                 self._known.keep(view, result.revision)
+                if self._on_change is not None and view.sequence != state.head.sequence:
+                    self._on_change(namespace, view.sequence)
                 _deliver(outcomes)
                 return rest
             await asyncio.gather(self._check_incarnation(), self._known.current(namespace))

@@ -20,6 +20,10 @@ PENDING_DELETION = 1
 DELETED = 2
 STATE_NAMES = ("live", "pending_deletion", "deleted")
 
+TO_TELL = 0
+TOLD = 1
+PROCEED = 2
+
 CHUNK_LIVE = 0
 CHUNK_SOFT_DELETED = 1
 CHUNK_CONDEMNED = 2
@@ -191,7 +195,8 @@ class Deletion(Struct, array_like=True, frozen=True):
     `clients` are the devices to be told. `time` is Unix milliseconds.
 
     `walk` is what of a directory is yet to be walked: (directory, name to go on behind; None: from its start), the
-    next one last. Empty: done, or a file.
+    next one last. Empty: done, or a file. `step`: whether the clients are yet to be told, have been handed to the
+    notifier, or need not be waited for any more.
     """
 
     schema: int
@@ -204,6 +209,7 @@ class Deletion(Struct, array_like=True, frozen=True):
     client: str
     clients: list[str]
     walk: list[tuple[str, str | None]] = []
+    step: int = TO_TELL
 
 
 class Work(Struct, array_like=True, frozen=True):

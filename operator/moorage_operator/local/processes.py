@@ -14,7 +14,14 @@ import msgspec
 
 from moorage.core.routing import RoutingTable
 from moorage_operator.local.datadir import DataDir
-from moorage_operator.naming import AUTH, METADATA_TIERS, bucket_name, replica_name, tier_service
+from moorage_operator.naming import (
+    AUTH,
+    METADATA_TIERS,
+    bucket_name,
+    notify_service,
+    replica_name,
+    tier_service,
+)
 from moorage_operator.plan import (
     EtcdTarget,
     Listen,
@@ -172,15 +179,11 @@ def build_hosts(host: str, port: int, realm: Realm) -> tuple[str, ...]:
 
 def list_notes(realm: Realm) -> Iterator[str]:
     """What the manifests ask for and one machine does differently."""
-    for notifier in realm.notifiers:
-        yield (
-            f"Notifier/{notifier.metadata.name} is read and checked, but there are no notification servers yet: "
-            "nothing runs for it and /get_servers names none."
-        )
     auth = realm.access_point.spec.auth
     external = [f"MetadataCluster/{c.metadata.name}" for c in realm.clusters if c.spec.etcd.external]
     external += [f"AccessPoint/{realm.access_point.metadata.name}"] if auth.etcd.external else []
     external += [f"BlockPool/{p.metadata.name}" for p in realm.pools if p.spec.store.external]
+    external += [f"Notifier/{n.metadata.name}" for n in realm.notifiers if n.spec.etcd.external]
     if external:
         yield f"{', '.join(external)} name external stores: they are left alone, local ones run instead."
     if realm.access_point.spec.public_url.startswith("https:"):
@@ -216,6 +219,7 @@ def _wire(realm: Realm, services: tuple[Service, ...], machine: Machine) -> Wiri
     stateful = {AUTH} | {
         tier_service(tier, cluster.spec.server_key) for cluster in realm.clusters for tier in METADATA_TIERS
     }
+    stateful |= {notify_service(notifier.metadata.name) for notifier in realm.notifiers}
     return Wiring(
         internal_urls={
             service.name: tuple(

@@ -201,7 +201,7 @@ class RunningStore(Store):
 
     def wait_ready(self, seconds: float = 30) -> None:
         """Until every replica of every server says that it is ready."""
-        roles = ("auth", "l1", "l2", "l3", "block")
+        roles = ("auth", "l1", "l2", "l3", "block", "notify")
         ports = [(role, number) for role in roles for number in range(len(self.settings(role)))]
 
         def all_ready() -> bool:

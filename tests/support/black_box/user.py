@@ -53,6 +53,7 @@ class User:
         self.l2 = self.server(f"{meta}/l2")
         self.l3 = self.server(f"{meta}/l3")
         self.block = self.server(block)
+        self.notify = self.server(servers["notification_servers"][0])
 
     def server(self, name: str) -> Server:
         """A server by its name in an answer."""

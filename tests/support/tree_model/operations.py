@@ -9,7 +9,6 @@ import msgspec
 from moorage.core.errors import MoorageError
 from moorage.core.wire import NodeAnswer
 from moorage_nodes.lru import Lru
-from moorage_nodes.metadata import keys
 from moorage_nodes.metadata.l1.commit import plan_commits
 from moorage_nodes.metadata.l1.deletion import (
     Delete,
@@ -287,7 +286,7 @@ class Requests:
         return node
 
     def _notification(self) -> str:
-        return keys.notification_id(f"{self._name}-{self._count}")
+        return f"n{self._name}-{self._count}"
 
     def _get_node(self, kind: str) -> Operation:
         return Operation(kind, self._one_of(self._files, self._directories))

@@ -5,8 +5,9 @@ import msgspec
 import pytest
 
 from moorage_nodes.metadata import keys
-from moorage_nodes.metadata.cluster import FORMAT_VERSION, Format, WrongRealmError, open_identity
+from moorage_nodes.metadata.cluster import FORMAT_VERSION, Format, open_identity
 from moorage_nodes.metadata.records import FormatError
+from moorage_nodes.realm import WrongRealmError
 from moorage_nodes.stores.contracts import Put, Txn
 from moorage_nodes.stores.memory import MemoryStore
 

@@ -76,18 +76,27 @@ def test_each_role_is_told_what_it_needs_and_no_more(two_clusters):
     servers = settings_of(plan_of(two_clusters))
     assert {name for name, s in servers.items() if s.etcd is not None} == {
         f"{service}-{n}"
-        for service in ("auth", "l1-west-1", "l2-west-1", "l3-west-1", "l1-east-1", "l2-east-1", "l3-east-1")
+        for service in (
+            *("auth", "notify-bell"),
+            *(f"{tier}-{key}" for tier in ("l1", "l2", "l3") for key in ("west-1", "east-1")),
+        )
         for n in (0, 1)
     }
     assert {s.role for s in servers.values() if s.s3 is not None} == {"block"}
     assert {s.role for s in servers.values() if s.auth is not None} == {"auth"}
+    assert {s.role for s in servers.values() if s.notify is not None} == {"notify"}
     assert {s.role for s in servers.values() if s.cluster is not None} == {"l1", "l2", "l3"}
 
 
 def test_two_clusters_and_the_users_share_no_key_of_the_one_etcd(two_clusters):
     servers = settings_of(plan_of(two_clusters))
     prefixes = {s.etcd.prefix for s in servers.values() if s.etcd is not None}
-    assert prefixes == {"/moorage/auth/", "/moorage/meta/west-1/", "/moorage/meta/east-1/"}
+    assert prefixes == {
+        "/moorage/auth/",
+        "/moorage/meta/west-1/",
+        "/moorage/meta/east-1/",
+        "/moorage/notify/bell/",
+    }
     assert servers["l1-west-1-0"].etcd == servers["l3-west-1-1"].etcd
 
 
@@ -97,6 +106,9 @@ def test_servers_call_their_own_cluster_and_block_servers_all_that_use_the_pool(
     assert set(servers["block-fast-0"].peers.l3) == {"west-1", "east-1"}
     assert set(servers["block-old-0"].peers.l2) == {"west-1"}
     assert servers["auth-0"].peers.auth == ()
+    assert set(servers["notify-bell-0"].peers.l1) == {"west-1", "east-1"}
+    bell = tuple(f"http://127.0.0.1:{servers[f'notify-bell-{n}'].listen.internal}" for n in (0, 1))
+    assert servers["l1-east-1-0"].peers.notify == bell
     internal = tuple(f"http://127.0.0.1:{servers[f'auth-{n}'].listen.internal}" for n in (0, 1))
     assert servers["l2-east-1-1"].peers.auth == internal
 
@@ -114,17 +126,23 @@ def test_retention_and_placement_reach_the_servers(two_clusters):
     ]
 
 
+def test_deadline_and_queue_limit_reach_the_notification_servers(two_clusters):
+    notify = settings_of(plan_of(two_clusters))["notify-bell-1"].notify
+    assert (notify.name, notify.ack_deadline, notify.queue_limit) == ("bell", 5400, 500)
+
+
 def test_each_pool_has_a_bucket_of_its_own(two_clusters):
     plan = plan_of(two_clusters)
     assert plan.buckets == ("moorage-fast", "moorage-old")
     assert settings_of(plan)["block-old-1"].s3.bucket == "moorage-old"
 
 
-def test_the_routing_table_has_pools_in_order_and_no_notifier():
+def test_the_routing_table_has_pools_in_order_and_the_notifiers_of_the_clusters():
     table = build_routing_table(read("examples/quickstart.yaml"), ("h",), 1)
-    assert table.clusters[0].notifiers == ()
+    assert table.clusters[0].notifiers == ("main",)
     table = build_routing_table(read("tests/golden/two-clusters.yaml"), ("h",), 4)
     assert table.revision == 4
+    assert [c.notifiers for c in table.clusters] == [("bell",), ("bell",)]
     assert [c.server_key for c in table.clusters] == ["west-1", "east-1"]
     assert (table.clusters[0].pools, table.clusters[0].write_pools) == (("fast", "old"), ("fast",))
 
@@ -166,5 +184,4 @@ def test_what_one_machine_does_differently_is_noted(two_clusters):
     assert "MetadataCluster/east, AccessPoint/realm, BlockPool/old name external stores" in notes
     assert "plain HTTP" in notes
     assert "Nothing names BlockPool/spare" in notes
-    (note,) = plan_of(read("examples/quickstart.yaml")).notes
-    assert note.startswith("Notifier/main is read and checked, but there are no notification servers yet")
+    assert plan_of(read("examples/quickstart.yaml")).notes == ()

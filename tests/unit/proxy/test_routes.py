@@ -15,10 +15,10 @@ def cluster(key: str, *pools: str) -> ClusterRoute:
 
 
 def test_every_name_that_get_servers_tells_has_a_route():
-    realm = table(cluster("a", "p", "q"), cluster("b", "q"))
+    realm = table(cluster("a", "p", "q"), cluster("b", "q"), notifying("c", "n"))
     routed = [route.path for route in build_routes(realm)]
     answer = build_servers_answer(realm, asked_host=None)
-    for name in (*answer.meta_servers, *answer.block_servers):
+    for name in (*answer.meta_servers, *answer.block_servers, *answer.notification_servers):
         assert name.removeprefix("h") + "/" in routed
 
 
@@ -32,6 +32,25 @@ def test_get_servers_goes_to_any_l1():
         route.path: route.services for route in build_routes(table(cluster("a", "p"), cluster("b", "p")))
     }
     assert routes["/get_servers"] == ("l1-a", "l1-b")
+
+
+def notifying(key: str, *notifiers: str) -> ClusterRoute:
+    return ClusterRoute(server_key=key, pools=(), write_pools=(), notifiers=notifiers)
+
+
+def test_one_notifier_is_also_at_the_hosts_root_and_internal_paths_are_nowhere():
+    routes = {route.path: route for route in build_routes(table(notifying("a", "n"), notifying("b", "n")))}
+    for path in ("/ws", "/poll", "/ack_deletion", "/notify/n/"):
+        assert routes[path].services == ("notify-n",)
+    assert {path for path, route in routes.items() if route.upgrades} == {"/ws", "/notify/n/"}
+    assert not {"/notify_deletion", "/deletion_status", "/delete_chunks"} & routes.keys()
+
+
+@pytest.mark.parametrize("names", [[], ["n", "m"]])
+def test_without_the_one_notifier_there_is_none_at_the_root(names: list[str]):
+    paths = {route.path for route in build_routes(table(notifying("a", *names)))}
+    assert not {"/ws", "/poll", "/ack_deletion"} & paths
+    assert {f"/notify/{name}/" for name in names} <= paths
 
 
 def test_a_service_without_servers_is_refused():

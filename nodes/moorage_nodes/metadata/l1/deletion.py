@@ -39,7 +39,10 @@ from moorage_nodes.metadata.records import (
     FILE,
     LIVE,
     PENDING_DELETION,
+    PROCEED,
     STATE_NAMES,
+    TO_TELL,
+    TOLD,
     Child,
     Deletion,
     Manifest,
@@ -281,6 +284,45 @@ def put_content(view: View, file_id: str, node: Node, manifest: Manifest, why: s
     return replace(node, size=manifest.size, digest=manifest.digest, attrs=manifest.attrs)
 
 
+def plan_park(notification_id: str) -> Plan[bool]:
+    """The notifier has it: until the clients have answered or their time is up, there is nothing to do. Whether it
+    may go on at once all the same: the outcome was faster, or the deletion is over.
+    """
+
+    def plan(view: View) -> bool:
+        namespace = view.namespace
+        key = keys.deletion(namespace, notification_id)
+        deletion = view.record(Deletion, key)
+        if deletion is None or deletion.step == PROCEED:
+            return True
+        if deletion.step == TO_TELL:
+            view.put(key, replace(deletion, step=TOLD))
+            view.delete(keys.work(namespace, notification_id))
+            view.put(keys.parked(namespace, notification_id), Work(1))
+        return False
+
+    return plan
+
+
+def plan_proceed(notification_id: str) -> Plan[bool]:
+    """The clients have answered, or their time is up. Whether there is something to do now: not when the deletion is
+    over, was cancelled, or was told so before.
+    """
+
+    def plan(view: View) -> bool:
+        namespace = view.namespace
+        key = keys.deletion(namespace, notification_id)
+        deletion = view.record(Deletion, key)
+        if deletion is None or deletion.step == PROCEED:
+            return False
+        view.put(key, replace(deletion, step=PROCEED))
+        view.put(keys.work(namespace, notification_id), Work(1))
+        view.delete(keys.parked(namespace, notification_id))
+        return True
+
+    return plan
+
+
 def plan_finalize(notification_id: str) -> Plan[None]:
     """The end: deleted, in the trash, a tombstone in the feed; the deletion's own records go."""
 
@@ -308,3 +350,4 @@ def put_trash(view: View, node_id: str) -> None:
 def end_deletion(view: View, notification_id: str) -> None:
     view.delete(keys.deletion(view.namespace, notification_id))
     view.delete(keys.work(view.namespace, notification_id))
+    view.delete(keys.parked(view.namespace, notification_id))

@@ -17,13 +17,16 @@ SEEN_COARSELY = 24 * 3600 * 1000  # ms; seen again within this writes nothing
 UNSEEN_DROPPED = 30 * 24 * 3600 * 1000  # ms
 
 
-def plan_register(view: View, client_id: str, name: str) -> ClientAnswer:
-    """Register a device, or see it again under this name. Drops those that were not seen for 30 days.
+def plan_register(view: View, client_id: str, name: str | None) -> ClientAnswer:
+    """Register a device, or see it again, under this name (None: the one it has, a new one its id). Drops those that
+    were not seen for 30 days.
 
     409 `too_many_clients` above `DEVICES_LIMIT`.
     """
     key = keys.device(view.namespace, client_id)
     known = view.record(Device, key)
+    if name is None:
+        name = client_id if known is None else known.name
     if known is not None and known.name == name and view.now - known.seen < SEEN_COARSELY:
         return _answer(client_id, known)
     if known is None:
@@ -38,6 +41,11 @@ def plan_register(view: View, client_id: str, name: str) -> ClientAnswer:
     device = replace(known, name=name, seen=view.now)
     view.put(key, device)
     return _answer(client_id, device)
+
+
+def plan_is_registered(view: View, client_id: str) -> bool:
+    device = view.record(Device, keys.device(view.namespace, client_id))
+    return device is not None and _is_seen(view, device)
 
 
 def observe_told_clients(view: View, but_for: str) -> list[str]:

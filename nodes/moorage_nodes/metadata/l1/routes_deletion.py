@@ -11,10 +11,10 @@ from moorage.core.wire import (
     TrashAnswer,
     UndeleteRequest,
 )
-from moorage_nodes.metadata import keys
 from moorage_nodes.metadata.l1.context import L1, Caller, caller_of, change, repeat_of
 from moorage_nodes.metadata.l1.deletion import Delete, plan_delete_directory, plan_delete_file
 from moorage_nodes.metadata.l1.trash import parse_cursor, plan_list_trash, plan_undelete
+from moorage_nodes.notification_ids import build_notification_id
 from moorage_nodes.tokens import USER
 from moorage_nodes.web import Call, Routes
 
@@ -92,5 +92,5 @@ def _parse_delete(
     return Delete(
         caller.node_id(text, field),
         "" if client_id is UNSET else parse_id(client_id, "client_id"),
-        keys.notification_id(call.server.new_id()),
+        build_notification_id(caller.namespace, call.server.rng),
     )

@@ -5,19 +5,31 @@ from typing import Any
 
 from moorage.core.errors import InvalidFieldError, StoreUnavailableError
 from moorage.core.routing import meta_prefix
-from moorage_nodes.metadata.cluster import fetch_realm, open_identity
+from moorage_nodes.metadata.cluster import open_identity
 from moorage_nodes.metadata.l1 import (
     routes_changes,
     routes_deletion,
     routes_directories,
     routes_files,
+    routes_internal,
     routes_servers,
     routes_update,
 )
 from moorage_nodes.metadata.l1.context import L1
-from moorage_nodes.metadata.l1.deletions import Deletions, Mark
+from moorage_nodes.metadata.l1.deletions import Deletions, Mark, Tell
+from moorage_nodes.metadata.l1.hints import Hints
+from moorage_nodes.metadata.l1.let_go import scan_chunks
 from moorage_nodes.metadata.namespace import Namespaces
-from moorage_nodes.peer_api import DeleteChunksAnswer, DeleteChunksRequest
+from moorage_nodes.metadata.records import FILE, Deletion
+from moorage_nodes.peer_api import (
+    DeleteChunksAnswer,
+    DeleteChunksRequest,
+    NotifyDeletionAnswer,
+    NotifyDeletionRequest,
+    Part,
+)
+from moorage_nodes.peers import PeerClient
+from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore
@@ -59,18 +71,22 @@ async def open_on(
     if cluster is None:
         raise InvalidFieldError("An L1 server needs `cluster` in its settings.", field="settings.cluster")
     identity = await open_identity(store, realm_id, shared.rng, writes=True)
+    notifier = shared.peers.notify()
+    hints = Hints(notifier, identity.incarnation) if notifier is not None else None
     namespaces = Namespaces(
         store,
         TransactionGroup(store, observer),
         incarnation=identity.incarnation.encode(),
         clock=shared.clock,
         rng=shared.rng,
+        on_change=hints.tell if hints is not None else None,
     )
 
     async def status() -> dict[str, Any]:
         return {"realm_id": identity.realm_id, "incarnation": identity.incarnation}
 
-    deletions = Deletions(store, namespaces, _marking(shared, cluster.server_key))
+    tell = _telling(store, notifier, cluster.server_key) if notifier is not None else None
+    deletions = Deletions(store, namespaces, _marking(shared, cluster.server_key), tell)
     scanning = asyncio.create_task(deletions.run())
 
     async def close() -> None:
@@ -78,6 +94,8 @@ async def open_on(
         await asyncio.gather(scanning, return_exceptions=True)
         await deletions.close()
         await namespaces.close()
+        if hints is not None:
+            await hints.close()
         await store.close()
 
     return Server(
@@ -95,6 +113,7 @@ async def open_on(
         ),
         prefix=meta_prefix(cluster.server_key),
         public=Routes([endpoint for routes in PUBLIC_ROUTES for endpoint in routes]),
+        internal=routes_internal.routes,
         unprefixed=routes_servers.routes,
         checks={"etcd": store.check},
         status=status,
@@ -115,3 +134,32 @@ def _marking(shared: Shared, server_key: str) -> Mark:
         await shared.peers.block(cluster.pools[0]).post("/delete_chunks", request, DeleteChunksAnswer)
 
     return mark
+
+
+def _telling(store: MetadataStore, notifier: PeerClient, server_key: str) -> Tell:
+    """A file's chunks come by hash, in parts; a directory's are not listed."""
+
+    async def tell(namespace: str, notification_id: str, deletion: Deletion) -> None:
+        async def send(index: int, hashes: list[str], *, last: bool) -> None:
+            request = NotifyDeletionRequest(
+                namespace=namespace,
+                server_key=server_key,
+                file_id=deletion.node,
+                notification_id=notification_id,
+                client_ids=deletion.clients,
+                chunk_ids=hashes,
+                part=Part(index=index, last=last),
+                node="file" if deletion.kind == FILE else "directory",
+            )
+            await notifier.post("/notify_deletion", request, NotifyDeletionAnswer)
+
+        index, waiting = 0, list[str]()
+        if deletion.kind == FILE:
+            async for hashes in scan_chunks(store, namespace, deletion):
+                if waiting:
+                    await send(index, waiting, last=False)
+                    index += 1
+                waiting = hashes
+        await send(index, waiting, last=True)
+
+    return tell

@@ -4,11 +4,12 @@ from typing import Any
 
 from moorage.core.errors import InvalidFieldError
 from moorage.core.routing import l2_prefix
-from moorage_nodes.metadata.cluster import fetch_realm, open_identity
+from moorage_nodes.metadata.cluster import open_identity
 from moorage_nodes.metadata.l2.contents import Contents
 from moorage_nodes.metadata.l2.listing import Listing
 from moorage_nodes.metadata.l2.routes import L2, internal, public
 from moorage_nodes.metadata.namespace import Namespaces
+from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore, Txn, TxnResult

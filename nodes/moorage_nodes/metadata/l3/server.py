@@ -4,9 +4,10 @@ from typing import Any
 
 from moorage.core.errors import InvalidFieldError
 from moorage.core.routing import l3_prefix
-from moorage_nodes.metadata.cluster import fetch_realm, open_identity
+from moorage_nodes.metadata.cluster import open_identity
 from moorage_nodes.metadata.l3.registry import Registry
 from moorage_nodes.metadata.l3.routes import L3, internal, public
+from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore

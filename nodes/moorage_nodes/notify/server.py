@@ -1,0 +1,116 @@
+"""The notification server: queues, acknowledgements and deadlines are in etcd alone, so any replica serves any client."""
+
+import asyncio
+import time
+from typing import Any
+
+from moorage.core.errors import InvalidFieldError
+from moorage.core.routing import notify_prefix
+from moorage_nodes.notify.clients import Clients
+from moorage_nodes.notify.delivery import Delivery
+from moorage_nodes.notify.elapsed import ElapsedClock, choose_step
+from moorage_nodes.notify.hub import Hub
+from moorage_nodes.notify.identity import open_realm
+from moorage_nodes.notify.keys import Notification
+from moorage_nodes.notify.queue import Queue
+from moorage_nodes.notify.routes import Notifier, internal, public
+from moorage_nodes.notify.settling import Settling, Tell
+from moorage_nodes.peer_api import DeletionStatusAnswer, DeletionStatusRequest
+from moorage_nodes.realm import fetch_realm
+from moorage_nodes.server import Server, Shared
+from moorage_nodes.settings import Settings
+from moorage_nodes.stores.contracts import MetadataStore
+from moorage_nodes.stores.opening import open_etcd
+
+
+async def open_server(settings: Settings, shared: Shared) -> Server[Notifier]:
+    """InvalidFieldError when the settings lack `etcd` or `notify`; StoreUnavailableError when etcd or the auth
+    servers cannot be reached; WrongRealmError when the queues there are another realm's.
+    """
+    if settings.etcd is None:
+        raise InvalidFieldError("A notification server needs `etcd` in its settings.", field="settings.etcd")
+    store = open_etcd(settings.etcd, shared.metrics.store("etcd"))
+    try:
+        realm_id = await fetch_realm(shared.peers.auth())
+        return await open_on(store, realm_id, settings, shared)
+    except BaseException:
+        await store.close()
+        raise
+
+
+async def open_on(
+    store: MetadataStore, realm_id: str, settings: Settings, shared: Shared
+) -> Server[Notifier]:
+    """The server over a store that is open; it closes the store."""
+    notify = settings.notify
+    if notify is None:
+        raise InvalidFieldError(
+            "A notification server needs `notify` in its settings.", field="settings.notify"
+        )
+    await open_realm(store, realm_id)
+    queue = Queue(
+        store,
+        limit=notify.queue_limit,
+        ack_deadline=notify.ack_deadline,
+        clock=shared.clock,
+        monotonic=time.monotonic,
+        rng=shared.rng,
+    )
+    elapsed = ElapsedClock(store, step=choose_step(notify.ack_deadline), monotonic=time.monotonic)
+    settling = Settling(queue, elapsed, _telling(shared))
+    hub = Hub(store, elapsed)
+    await elapsed.open()
+    await hub.open()
+    elapsed.subscribe(settling.on_advance)
+    delivery = Delivery(queue, hub)
+    notifier = Notifier(
+        name=notify.name,
+        store=store,
+        queue=queue,
+        delivery=delivery,
+        settling=settling,
+        clients=Clients(shared.peers.l1),
+        routing=shared.routing,
+        verifier=shared.verifier,
+        generations=shared.generations,
+    )
+    running = [
+        asyncio.create_task(each)
+        for each in (elapsed.run(), hub.run(), settling.run(), delivery.sweep(notifier.recheck))
+    ]
+
+    async def status() -> dict[str, Any]:
+        return {"realm_id": realm_id, "connections": delivery.connections, "polls": delivery.polls}
+
+    async def close() -> None:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await settling.close()
+        await delivery.close()
+        await store.close()
+
+    return Server(
+        context=notifier,
+        prefix=notify_prefix(notify.name),
+        public=public,
+        internal=internal,
+        unprefixed=public,
+        checks={"etcd": store.check, "watch": hub.check},
+        status=status,
+        drain=delivery.drain,
+        close=close,
+    )
+
+
+def _telling(shared: Shared) -> Tell:
+    async def tell(namespace: str, notification_id: str, notification: Notification) -> None:
+        request = DeletionStatusRequest(
+            namespace=namespace,
+            notification_id=notification_id,
+            acknowledged_clients=notification.acknowledged,
+            unresponsive_clients=notification.waiting,
+        )
+        await shared.peers.l1(notification.server_key).post("/deletion_status", request, DeletionStatusAnswer)
+
+    return tell
