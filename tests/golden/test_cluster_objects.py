@@ -41,6 +41,6 @@ def render(manifests):
 
 def test_the_objects_of_each_kind_are_the_reviewed_ones(golden, two_clusters):
     context = context_of(two_clusters)
-    west, old = two_clusters.clusters[0], two_clusters.pools[1]
-    for resource in (two_clusters.access_point, west, old):
+    west, old, bell = two_clusters.clusters[0], two_clusters.pools[1], two_clusters.notifiers[0]
+    for resource in (two_clusters.access_point, west, old, bell):
         golden(f"cluster/{resource.kind}.yaml", render(build_objects(two_clusters, resource, context)))

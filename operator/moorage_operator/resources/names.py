@@ -121,6 +121,8 @@ def part_of(service: Service, realm: Realm) -> str:
         return auth_part(realm.access_point.metadata.name)
     if service.role == "block":
         return block_part(service.owner)
+    if service.role == "notify":
+        return notify_part(service.owner)
     cluster = next(c for c in realm.clusters if c.spec.server_key == service.owner)
     return tier_part(cluster.metadata.name, service.role)
 
