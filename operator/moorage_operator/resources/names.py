@@ -124,6 +124,8 @@ def part_of(service: Service, realm: Realm) -> str:
     if service.role == "notify":
         return notify_part(service.owner)
     cluster = next(c for c in realm.clusters if c.spec.server_key == service.owner)
+    if service.role == "gc":
+        return collector_part(cluster.metadata.name)
     return tier_part(cluster.metadata.name, service.role)
 
 

@@ -2,7 +2,14 @@
 
 import dataclasses
 
-from moorage_operator.naming import AUTH, METADATA_TIERS, bucket_name, notify_service, tier_service
+from moorage_operator.naming import (
+    AUTH,
+    METADATA_TIERS,
+    bucket_name,
+    gc_service,
+    notify_service,
+    tier_service,
+)
 from moorage_operator.plan import EtcdTarget, StoreTarget, Wiring, etcd_prefix, plan_services
 from moorage_operator.resources.names import etcd_client_secret, etcd_part, parts_by_service, store_part
 from moorage_operator.resources.pods import INTERNAL_PORT, PUBLIC_PORT
@@ -48,6 +55,7 @@ def build_wiring(realm: Realm) -> Wiring:
     for cluster in realm.clusters:
         target = resolve_cluster_etcd(cluster.metadata.name, cluster.spec.etcd, namespace)
         etcd |= {tier_service(tier, cluster.spec.server_key): target for tier in METADATA_TIERS}
+        etcd[gc_service(cluster.spec.server_key)] = target
     for notifier in realm.notifiers:
         etcd[notify_service(notifier.metadata.name)] = resolve_shared_etcd(notifier.spec.etcd, realm)
     return Wiring(
