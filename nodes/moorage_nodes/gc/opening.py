@@ -7,7 +7,8 @@ from moorage_nodes.gc.age import read_clock
 from moorage_nodes.gc.collector import Collector, Rules
 from moorage_nodes.gc.pools import BlockServers
 from moorage_nodes.gc.schedule import check_schedule
-from moorage_nodes.metadata.cluster import fetch_realm, open_identity
+from moorage_nodes.metadata.cluster import open_identity
+from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Shared
 from moorage_nodes.settings import Cluster, Gc, Settings
 from moorage_nodes.stores.contracts import MetadataStore
