@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -226,9 +226,16 @@ async def serve(settings: Settings) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["gc"] and "--scheduled" not in argv:
+        run_once: Callable[[list[str]], int] = importlib.import_module("moorage_nodes.gc.command").main
+        return run_once(argv[1:])
     parser = argparse.ArgumentParser(prog="moorage-nodes", description="Run one Moorage server.")
     parser.add_argument("role", choices=(*get_args(Role), *TOOL_MODULES))
     parser.add_argument("--settings", required=True, type=Path, metavar="FILE")
+    parser.add_argument(
+        "--scheduled", action="store_true", help="gc: keep running, by the settings' schedule"
+    )
     arguments = parser.parse_args(argv)
     configure_logging("info")
     try:
