@@ -1,4 +1,4 @@
-"""Write what is generated from the models: `crds/`, the same as a chart, and `docs/resources.md`.
+"""Write what is generated: `crds/`, the same as a chart, `docs/resources.md`, and the operator's rights for the chart.
 
 With `--check`, say what differs instead.
 """
@@ -6,12 +6,16 @@ With `--check`, say what differs instead.
 import sys
 from pathlib import Path
 
+import yaml
+
 from moorage_operator.crds import build_crds, render_crd
+from moorage_operator.rbac import build_rules
 from moorage_operator.reference import build_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 CRDS = ROOT / "crds"
 CHART = ROOT / "charts" / "moorage-crds" / "templates"
+RIGHTS = ROOT / "charts" / "moorage" / "files" / "rbac.yaml"
 
 
 def build_chart_template(name: str, crd: str) -> str:
@@ -22,11 +26,18 @@ def build_chart_template(name: str, crd: str) -> str:
     return crd.replace("\nmetadata:\n", f"\nmetadata:\n{keep}", 1)
 
 
+def build_rights() -> str:
+    """The operator's roles as the chart reads them."""
+    head = "# Generated from operator/moorage_operator/rbac.py by `make crds`; changes by hand are lost.\n"
+    return head + yaml.safe_dump(build_rules(), sort_keys=False, width=1000)
+
+
 def main(arguments: list[str]) -> int:
     crds = {name: render_crd(crd) for name, crd in build_crds().items()}
     wished = {CRDS / name: crd for name, crd in crds.items()}
     wished |= {CHART / name: build_chart_template(name, crd) for name, crd in crds.items()}
     wished[ROOT / "docs" / "resources.md"] = build_reference()
+    wished[RIGHTS] = build_rights()
     present = {path: path.read_text() if path.exists() else None for path in wished}
     stale = [path for path, text in wished.items() if present[path] != text]
     unknown = sorted({*CRDS.glob("*.yaml"), *CHART.glob("*.yaml")} - wished.keys())

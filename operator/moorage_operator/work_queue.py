@@ -20,7 +20,7 @@ class WorkQueue(Generic[K]):
     """A key that comes again while it waits is done once; while it is worked on, once more afterwards.
 
     `work(key)` returns the seconds after which the key is due again by itself, or None; whatever it raises is
-    logged and the key is due again after a growing pause.
+    logged (an `expected` error in one line) and the key is due again after a growing pause.
     """
 
     def __init__(
@@ -29,7 +29,9 @@ class WorkQueue(Generic[K]):
         workers: int = 4,
         monotonic: Callable[[], float] = time.monotonic,
         spread: Callable[[], float] = lambda: random.uniform(0.8, 1.2),  # noqa: S311
+        expected: type[Exception] = ConnectionError,
     ) -> None:
+        self._expected = expected
         self._work = work
         self._workers = workers
         self._monotonic = monotonic
@@ -52,10 +54,10 @@ class WorkQueue(Generic[K]):
         heapq.heappush(self._heap, (due, self._order, key))
         self._changed.set()
 
-    def forget(self, key: K) -> None:
-        """Not due any more by itself; failures of the past do not count."""
-        self._due.pop(key, None)
-        self._failures.pop(key, None)
+    def clear(self) -> None:
+        """Nothing is due any more, and failures of the past do not count."""
+        self._due.clear()
+        self._failures.clear()
 
     def __len__(self) -> int:
         """Keys that are due or worked on."""
@@ -81,10 +83,12 @@ class WorkQueue(Generic[K]):
             self._active[key] = self._monotonic()
             try:
                 again = await self._work(key)
-            except Exception:
+            except Exception as error:
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
                 again = self._pause(failures)
-                log.exception("work failed", extra={"key": str(key), "failures": failures})
+                trace = None if isinstance(error, self._expected) else error
+                said = {"key": str(key), "failures": failures, "reason": str(error)}
+                log.warning("work failed", extra=said, exc_info=trace)
             else:
                 self._failures.pop(key, None)
             finally:

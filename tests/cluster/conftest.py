@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from real_servers.kubernetes import ADMIN, ApiServer
+from operator_bed.bed import Bed, connect
+from operator_bed.cluster import grant, install_definitions
+from real_servers.kubernetes import ApiServer
 
 from moorage_operator.kube.client import Kube
-from moorage_operator.kube.connection import Connection
 
 TEST_SECONDS = 90
 """For the test alone: its fixtures may have to build the API server first."""
@@ -20,10 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.xdist_group("cluster"))
             item.add_marker(pytest.mark.timeout(TEST_SECONDS, func_only=True), append=False)
-
-
-def connect(api: ApiServer, user: str = ADMIN) -> Connection:
-    return Connection(api.url, ca_pem=api.ca_file.read_text(), token=api.tokens[user])
 
 
 @pytest.fixture
@@ -42,3 +39,16 @@ def namespace(api_server: ApiServer) -> str:
     status, answer = api_server.request("POST", "/api/v1/namespaces", body)
     assert status == 201, answer
     return name
+
+
+@pytest.fixture(scope="session")
+def definitions(api_server: ApiServer) -> None:
+    """The custom resources are known to the API server."""
+    install_definitions(api_server)
+
+
+@pytest.fixture
+def bed(api_server: ApiServer, namespace: str, kube: Kube, definitions: None) -> Bed:
+    """An operator with exactly the rights that the chart gives it."""
+    grant(api_server, namespace)
+    return Bed(api_server, namespace, kube)

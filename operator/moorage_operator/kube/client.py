@@ -181,8 +181,10 @@ class Kube:
             await self._write("POST", EVENT.path(event["metadata"]["namespace"]), event)
         except NotLeaderError:
             raise
+        except KubeConflictError:
+            pass  # told already
         except KubeError as error:
-            log.warning("event not posted", extra={"reason": error.detail})
+            log.warning("event not posted: %s", error.detail)
 
     # --- requests
 

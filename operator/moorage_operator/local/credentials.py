@@ -1,19 +1,15 @@
 """Secrets of one data directory: made once, kept in files of mode 0600, given to nobody but by path."""
 
-import base64
-import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from moorage_operator.local.atomic import write_atomically
 from moorage_operator.local.datadir import DataDir
 from moorage_operator.local.failure import UpError
 from moorage_operator.plan import PublicKey, Service
+from moorage_operator.signing import make_private_pem, read_public_key
 
 
 def ensure_admin_token(data: DataDir) -> str:
@@ -67,36 +63,7 @@ def _seaweedfs_identities(access: str, secret: str) -> str:
 
 
 def _public_part(path: Path, service: str) -> PublicKey:
-    pem = _ensure(path, _make_private_pem).encode()
-    key = serialization.load_pem_private_key(pem, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise UpError(f"{path} is not a P-256 private key: move it away to have a new one made.")
-    public = key.public_key()
-    encoded = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return PublicKey(service, _thumbprint(public), encoded.decode())
-
-
-def _make_private_pem() -> str:
-    return (
-        ec.generate_private_key(ec.SECP256R1())
-        .private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        .decode()
-    )
-
-
-def _thumbprint(key: ec.EllipticCurvePublicKey) -> str:
-    """RFC 7638: sha256 of the required members of the JWK, sorted and without spaces."""
-    numbers = key.public_numbers()
-    members = {"crv": "P-256", "kty": "EC", "x": _coordinate(numbers.x), "y": _coordinate(numbers.y)}
-    canonical = json.dumps(members, separators=(",", ":"), sort_keys=True)
-    return _unpadded(hashlib.sha256(canonical.encode()).digest())
-
-
-def _coordinate(number: int) -> str:
-    return _unpadded(number.to_bytes(32))
-
-
-def _unpadded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    try:
+        return read_public_key(_ensure(path, make_private_pem), service)
+    except ValueError:
+        raise UpError(f"{path} is not a P-256 private key: move it away to have a new one made.") from None

@@ -58,6 +58,8 @@ def build_live_files(access_point: AccessPoint, context: ClusterContext) -> Mani
         ),
         "data": {
             "routing.json": render_json(msgspec.to_builtins(context.routing)),
+            # What the proxy is told, for the operator itself: no server reads it.
+            "proxy-routing.json": render_json(msgspec.to_builtins(context.proxy_routing)),
             "trust.json": render_json(dict(context.trust)),
         },
     }

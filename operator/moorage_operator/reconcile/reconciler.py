@@ -1,0 +1,355 @@
+"""One pass for one resource, read aloud: look, decide, write, report. Level-triggered: nothing is remembered that
+could not be found out again, so a pass may end anywhere and the next one goes on.
+"""
+
+import datetime as dt
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from moorage_operator.kube.client import FIELD_MANAGER, Kube
+from moorage_operator.kube.errors import KubeForbiddenError, KubeNotFoundError
+from moorage_operator.kube.kinds import ACCESS_POINT, EVENT
+from moorage_operator.reconcile.applying import FIGHT_RETRY_SECONDS, Applier
+from moorage_operator.reconcile.preparing import Prepared, Preparer
+from moorage_operator.reconcile.realms import NamespacePlan, key_of, members
+from moorage_operator.reconcile.resource import KIND_BY_NAME, Resource, ResourceKey
+from moorage_operator.reconcile.rollout import WORKLOADS, Progress, observe_progress
+from moorage_operator.reconcile.secret_keeper import ForeignSecretError
+from moorage_operator.reconcile.steps import plan_steps, why_blocked
+from moorage_operator.reconcile.world import World
+from moorage_operator.resources.build import build_objects
+from moorage_operator.resources.context import ClusterContext
+from moorage_operator.resources.manifest import Manifest, Phase, build_selector
+from moorage_operator.resources.names import block_part, notify_part
+from moorage_operator.spec.base import API_VERSION
+from moorage_operator.spec.metadatacluster import MetadataCluster
+from moorage_operator.spec.realm import Manifest as Wish
+from moorage_operator.spec.realm import Realm
+from moorage_operator.status import Finding, build_status, list_news, summarize
+
+STATUS_MANAGER = f"{FIELD_MANAGER}-status"
+DENIED_RETRY_SECONDS = 60.0
+
+log = logging.getLogger("moorage.reconcile")
+
+
+@dataclass(slots=True)
+class Report:
+    """What a pass found out; becomes the status."""
+
+    findings: list[Finding] = field(default_factory=list)
+    problem: Finding | None = None
+    waits: list[str] = field(default_factory=list)
+    idle: Finding | None = None
+    parts: list[Progress] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
+    again: float | None = None
+
+    def stall(self, reason: str, message: str, again: float | None = None) -> None:
+        """The first problem is the one that is told."""
+        self.problem = self.problem or Finding("Stalled", "True", reason, message)
+        self.come_back(again)
+
+    def come_back(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self.again = seconds if self.again is None else min(self.again, seconds)
+
+
+class Reconciler:
+    def __init__(
+        self,
+        kube: Kube,
+        world: World,
+        preparer: Preparer,
+        applier: Applier,
+        identity: str,
+        now: Callable[[], dt.datetime],
+        wake: Callable[[ResourceKey], None],
+    ) -> None:
+        self._kube = kube
+        self._world = world
+        self._preparer = preparer
+        self._applier = applier
+        self._identity = identity
+        self._now = now
+        self._wake = wake
+        self._contexts: dict[ResourceKey, ClusterContext] = {}
+        self._unprepared: set[ResourceKey] = set()
+        self._builds: dict[ResourceKey, tuple[Any, Mapping[ResourceKey, tuple[Manifest, ...]]]] = {}
+
+    async def reconcile(self, key: ResourceKey) -> float | None:
+        """Returns when to come back by itself. KubeError when the API server stood in the way: then soon."""
+        resource = self._world.resource(key)
+        if resource is None:
+            await self._clear_away(key)
+            return None
+        report = Report()
+        if resource.deleting is not None:
+            return None
+        if await self._pass(resource, report):
+            await self._tell(resource, report)
+        return report.again
+
+    async def _pass(self, resource: Resource, report: Report) -> bool:
+        """False when there is nothing to report yet: this process has not come to the AccessPoint so far."""
+        plan = self._world.plan(resource.namespace)
+        self._judge_claim(resource, plan, report)
+        if resource.manifest is None:
+            report.more |= _kept_fields(resource)
+            report.stall("InvalidSpec", "; ".join(resource.problems))
+            return True
+        if resource.manifest.spec.paused:
+            report.more |= _kept_fields(resource)
+            report.idle = Finding(
+                "Ready", "Unknown", "Paused", "spec.paused is true: nothing is looked after."
+            )
+            return True
+        realm = plan.realm_of(resource.key)
+        report.waits += plan.waits.get(resource.key, ())
+        if realm is None:
+            await self._rest(resource, plan, report)
+            return True
+        if resource.kind == "AccessPoint" and not await self._prepare(resource, realm, report):
+            return True
+        access_point = key_of(realm.access_point)
+        context = self._contexts.get(access_point)
+        if context is not None:
+            await self._carry_out(resource, realm, context, report)
+        elif access_point in self._unprepared:
+            report.more |= {**_kept_fields(resource), **report.more}
+            report.waits.append(f"AccessPoint/{access_point[2]} prepares keys and routes first")
+        else:
+            self._wake(access_point)
+            return False
+        return True
+
+    async def _prepare(self, resource: Resource, realm: Realm, report: Report) -> bool:
+        """Secrets and live files of the realm; False when something stands in their way."""
+        try:
+            prepared: Prepared = await self._preparer.prepare(resource, realm)
+        except KubeForbiddenError as error:
+            report.more |= _kept_fields(resource)
+            text = (
+                f"{error.detail}. Give the operator's role for Secrets in this namespace (docs/install.md)."
+            )
+            report.stall("MissingPermissions", text, DENIED_RETRY_SECONDS)
+        except ForeignSecretError as error:
+            report.more |= _kept_fields(resource)
+            report.stall("SecretNotOurs", str(error), DENIED_RETRY_SECONDS)
+        else:
+            self._unprepared.discard(resource.key)
+            self._take_up(resource, realm, prepared, report)
+            return True
+        if resource.key not in self._unprepared:
+            self._unprepared.add(resource.key)
+            self._wake_members(realm)
+        return False
+
+    def _take_up(self, resource: Resource, realm: Realm, prepared: Prepared, report: Report) -> None:
+        report.more |= prepared.more
+        report.waits += prepared.waits
+        report.come_back(prepared.again)
+        if self._contexts.get(resource.key) != prepared.context:
+            self._contexts[resource.key] = prepared.context
+            self._wake_members(realm)
+
+    def _wake_members(self, realm: Realm) -> None:
+        for member in members(realm):
+            self._wake(key_of(member))
+
+    async def _carry_out(
+        self, resource: Resource, realm: Realm, context: ClusterContext, report: Report
+    ) -> None:
+        builds = self._build(realm, context)
+        wanted = builds[resource.key]
+        everything = sorted((one for built in builds.values() for one in built), key=lambda one: one.phase)
+        live = self._world.live
+
+        def blocked(phase: Phase) -> str | None:
+            return why_blocked(phase, everything, live)
+
+        planned = plan_steps(wanted, live, self._world.owned(resource.key), blocked)
+        self._applier.settle(wanted, planned.steps)
+        try:
+            problem = await self._applier.carry_out(planned.steps)
+        except KubeForbiddenError as error:
+            report.stall("MissingPermissions", error.detail, DENIED_RETRY_SECONDS)
+        except KubeNotFoundError as error:
+            text = f"{error.detail}: the cluster does not know this kind, or the namespace is gone."
+            report.stall("KindMissing", text, DENIED_RETRY_SECONDS)
+        else:
+            if problem is not None:
+                again = FIGHT_RETRY_SECONDS if problem.reason == "FieldFight" else DENIED_RETRY_SECONDS
+                report.stall(problem.reason, problem.message, again)
+        report.waits += planned.waits
+        self._judge_parts(resource, wanted, report)
+
+    def _judge_parts(self, resource: Resource, wanted: Sequence[Manifest], report: Report) -> None:
+        for manifest in wanted:
+            if manifest.kind not in WORKLOADS:
+                continue
+            found = self._world.live(manifest.body)
+            if found is None:
+                report.parts.append(Progress(manifest.name, 0, 0, settled=False, why_not="is not there yet"))
+                continue
+            progress = observe_progress(found)
+            report.parts.append(progress)
+            if not progress.settled and progress.why_not not in report.waits:
+                report.waits.append(progress.why_not)
+        if resource.manifest is not None and resource.manifest.spec.hibernated and not report.waits:
+            report.idle = Finding("Ready", "False", "Hibernated", "spec.hibernated is true: nothing runs.")
+
+    def _build(self, realm: Realm, context: ClusterContext) -> Mapping[ResourceKey, tuple[Manifest, ...]]:
+        """The objects of every member, computed once for what they are computed from."""
+        inputs = (context, [_fingerprint(member) for member in members(realm)])
+        access_point = key_of(realm.access_point)
+        known = self._builds.get(access_point)
+        if known is not None and known[0] == inputs:
+            return known[1]
+        built = {key_of(member): build_objects(realm, member, context) for member in members(realm)}
+        self._builds[access_point] = (inputs, built)
+        return built
+
+    def _judge_claim(self, resource: Resource, plan: NamespacePlan, report: Report) -> None:
+        """`Accepted`, and whom the resource belongs to."""
+        if resource.kind == "AccessPoint":
+            refusals = [one for one in plan.claims.refusals if one.access_point == resource.key]
+            if refusals:
+                text = " ".join(one.message for one in refusals)
+                report.findings.append(Finding("Accepted", "False", refusals[0].reason, text))
+                report.stall(refusals[0].reason, text)
+            else:
+                report.findings.append(
+                    Finding("Accepted", "True", "Accepted", "All that it names is its own.")
+                )
+            return
+        owner = plan.claims.owner.get(resource.key)
+        if owner is None:
+            text = "No AccessPoint of this namespace names it, itself or by a cluster: nothing runs for it."
+            report.findings.append(Finding("Accepted", "False", "NotReferenced", text))
+            return
+        text = f"It belongs to AccessPoint/{owner[2]}."
+        report.findings.append(Finding("Accepted", "True", "Accepted", text))
+        report.more["accessPoint"] = {"name": owner[2], "uid": plan.resources[owner].uid}
+
+    async def _rest(self, resource: Resource, plan: NamespacePlan, report: Report) -> None:
+        """It is in no realm: it waits for something, and what runs is left alone; or nobody wants it, and nothing of
+        it runs.
+        """
+        report.more |= {**_kept_fields(resource), **report.more}
+        if resource.kind == "AccessPoint" or resource.key in plan.claims.owner:
+            return
+        report.more.pop("accessPoint", None)
+        report.idle = Finding("Ready", "False", "NotReferenced", "Nobody names it: nothing runs for it.")
+        owned = self._world.owned(resource.key)
+        if owned and await self._is_really_let_go(resource):
+            planned = plan_steps((), self._world.live, owned, lambda _: None)
+            await self._applier.carry_out(planned.steps)
+
+    async def _is_really_let_go(self, resource: Resource) -> bool:
+        """Asked before anything is stopped: what we know of its AccessPoint must be how it stands now."""
+        claim = resource.claim()
+        if claim is None:
+            return True
+        name = str(claim.get("name"))
+        found = await self._kube.get(ACCESS_POINT, resource.namespace, name)
+        known = self._world.resources["AccessPoint"].get(resource.namespace, name)
+        if found is None or known is None:
+            return found is None
+        return int(found["metadata"]["resourceVersion"]) == known.version
+
+    async def _clear_away(self, key: ResourceKey) -> None:
+        """The resource is gone: so is what was built for it, but for kept data. Owner references say the same to the
+        cluster's own collector; here it happens also where that has not come round.
+        """
+        self._contexts.pop(key, None)
+        self._builds.pop(key, None)
+        owned = self._world.owned(key)
+        if not owned or await self._kube.get(KIND_BY_NAME[key[0]], key[1], key[2]) is not None:
+            return
+        planned = plan_steps((), self._world.live, owned, lambda _: None)
+        await self._applier.carry_out(planned.steps)
+
+    # --- status
+
+    async def _tell(self, resource: Resource, report: Report) -> None:
+        """Write the status when it says something new, then Events for what became different."""
+        summary = summarize(problem=report.problem, waits=report.waits, idle=report.idle)
+        more = {**report.more, **_part_fields(resource, report)}
+        status = build_status(
+            resource.status, resource.generation, [*report.findings, *summary], self._now(), more
+        )
+        if status == resource.status:
+            return
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": resource.kind,
+            "metadata": {"name": resource.name, "namespace": resource.namespace, "uid": resource.uid},
+            "status": status,
+        }
+        try:
+            applied = await self._kube.apply(manifest, STATUS_MANAGER, "status")
+        except KubeNotFoundError:
+            return  # deleted in this moment; its event comes
+        self._world.resources[resource.kind].put(applied)
+        for condition in list_news(resource.status, status):
+            await self._kube.post_event(self._build_event(resource, condition))
+
+    def _build_event(self, resource: Resource, condition: Mapping[str, Any]) -> dict[str, Any]:
+        moment = self._now()
+        bad = condition["type"] == "Stalled" and condition["status"] == "True"
+        mark = hashlib.sha256(
+            f"{resource.uid}{condition['type']}{condition['reason']}{moment.timestamp()}".encode()
+        ).hexdigest()[:12]
+        return {
+            "apiVersion": EVENT.api_version,
+            "kind": EVENT.name,
+            "metadata": {"name": f"{resource.name}.{mark}", "namespace": resource.namespace},
+            "eventTime": moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "type": "Warning" if bad else "Normal",
+            "reason": condition["reason"],
+            "action": f"{condition['type']}{condition['status']}",
+            "note": (condition["message"] or condition["reason"])[:1000],
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": resource.kind,
+                "name": resource.name,
+                "namespace": resource.namespace,
+                "uid": resource.uid,
+            },
+            "reportingController": "moorage.dev/operator",
+            "reportingInstance": self._identity[:128],
+        }
+
+
+def _fingerprint(member: Wish) -> tuple[object, ...]:
+    """Which object it is, in which version of its spec, and with which of its references."""
+    meta = member.metadata
+    resolved = (
+        (member.spec.block_pools, member.spec.notifier_ref) if isinstance(member, MetadataCluster) else None
+    )
+    return (key_of(member), meta.uid, meta.generation, resolved)
+
+
+def _kept_fields(resource: Resource) -> dict[str, Any]:
+    """What was reported before and is not looked at in this pass: said again rather than dropped."""
+    named = ("accessPoint", "urls", "adminSecretRef", "routingRevision", "trustRevision", "keys")
+    more = (*named, "parts", "replicas", "selector")
+    return {name: resource.status[name] for name in more if name in resource.status}
+
+
+def _part_fields(resource: Resource, report: Report) -> dict[str, Any]:
+    if not report.parts:
+        return {}
+    fields: dict[str, Any] = {
+        "parts": [{"name": one.name, "ready": one.ready, "desired": one.desired} for one in report.parts]
+    }
+    served: Mapping[str, Callable[[str], str]] = {"BlockPool": block_part, "Notifier": notify_part}
+    if resource.kind in served:
+        part = served[resource.kind](resource.name)
+        fields["selector"] = ",".join(f"{name}={value}" for name, value in build_selector(part).items())
+        fields["replicas"] = next((one.ready for one in report.parts if one.name == part), 0)
+    return fields

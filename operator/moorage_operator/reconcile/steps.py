@@ -1,0 +1,128 @@
+"""What has to be written for one resource: ordered steps, each with its reason. Pure.
+
+Phases open one after the other: what is in a later one waits until the workloads before it are rolled out, across the
+whole realm. What is no longer wished is deleted last.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from moorage_operator.kube.cache import Cached
+from moorage_operator.reconcile.compare import OWNS_REPLICAS, says_what_we_wish, seal_wish
+from moorage_operator.reconcile.rollout import WORKLOADS, observe_progress
+from moorage_operator.resources.manifest import KEEP, Body, Manifest, Phase
+
+Live = Callable[[Mapping[str, Any]], dict[str, Any] | None]
+"""The live object of a wished one, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`apply` writes `body`; `number` hands `spec.replicas` of it to whoever scales; `delete` takes `target` away."""
+
+    verb: Literal["apply", "number", "delete"]
+    reason: str
+    body: Body | None = None
+    target: Cached | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """`waits`: why something is not done yet."""
+
+    steps: tuple[Step, ...]
+    waits: tuple[str, ...]
+
+
+def plan_steps(
+    wanted: Sequence[Manifest],
+    live: Live,
+    owned: Sequence[Cached],
+    blocked: Callable[[Phase], str | None],
+) -> StepPlan:
+    """`owned`: all live objects that carry the resource's labels. `blocked` says why a phase is not open yet."""
+    steps: list[Step] = []
+    waits: list[str] = []
+    closed: dict[Phase, str | None] = {}
+    for manifest in wanted:
+        found = live(manifest.body)
+        planned = _plan_object(manifest, found)
+        if planned and manifest.phase not in closed:
+            closed[manifest.phase] = blocked(manifest.phase)
+        reason = closed.get(manifest.phase)
+        if planned and reason is not None:
+            if reason not in waits:
+                waits.append(reason)
+        else:
+            steps += planned
+    if not waits:
+        named = {(manifest.kind, manifest.name) for manifest in wanted}
+        steps += [
+            Step("delete", f"{one.kind.name}/{one.name} is no longer wished", target=one)
+            for one in owned
+            if (one.kind.name, one.name) not in named and not is_kept(one)
+        ]
+    return StepPlan(tuple(steps), tuple(waits))
+
+
+def is_kept(one: Cached) -> bool:
+    return KEEP in one.decode()["metadata"].get("annotations", {})
+
+
+def _plan_object(manifest: Manifest, live: dict[str, Any] | None) -> list[Step]:
+    title = f"{manifest.kind}/{manifest.name}"
+    wish = seal_wish(manifest.body)
+    if manifest.initial_replicas is None:
+        if "replicas" in manifest.body.get("spec", {}) and manifest.kind == "Deployment":
+            wish = seal_wish(_owning_replicas(manifest.body))
+        if live is None:
+            return [Step("apply", f"{title} is missing", wish)]
+        return [] if says_what_we_wish(wish, live) else [Step("apply", f"{title} differs", wish)]
+    # The number is somebody else's: ours to begin with, then handed over, so that letting go does not reset it to 1.
+    ours = live is not None and OWNS_REPLICAS in live["metadata"].get("annotations", {})
+    if live is not None and not ours:
+        return [] if says_what_we_wish(wish, live) else [Step("apply", f"{title} differs", wish)]
+    number = live["spec"].get("replicas") if live is not None else None
+    start = number or manifest.initial_replicas
+    steps = []
+    if number != start:
+        reason = f"{title} is missing" if live is None else f"{title} comes back from hibernation"
+        steps.append(Step("apply", reason, seal_wish(_owning_replicas(manifest.body, start))))
+    steps.append(
+        Step("number", f"the number of {title} is left to whoever scales it", _number(manifest, start))
+    )
+    return [*steps, Step("apply", f"the number of {title} is not ours any more", wish)]
+
+
+def _owning_replicas(body: Body, number: int | None = None) -> Body:
+    meta = body["metadata"]
+    spec = body["spec"] if number is None else {**body["spec"], "replicas": number}
+    noted = {**meta.get("annotations", {}), OWNS_REPLICAS: "true"}
+    return {**body, "metadata": {**meta, "annotations": noted}, "spec": spec}
+
+
+def _number(manifest: Manifest, number: int) -> Body:
+    meta = manifest.body["metadata"]
+    return {
+        "apiVersion": manifest.body["apiVersion"],
+        "kind": manifest.kind,
+        "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
+        "spec": {"replicas": number},
+    }
+
+
+def why_blocked(phase: Phase, realm: Sequence[Manifest], live: Live) -> str | None:
+    """Why `phase` is not open: the first workload of an earlier phase, anywhere in the realm, that is not ready."""
+    for manifest in realm:
+        if manifest.phase >= phase or manifest.kind not in WORKLOADS:
+            continue
+        found = live(manifest.body)
+        if found is None:
+            return f"{manifest.kind}/{manifest.name} comes first and is not there yet"
+        if _plan_object(manifest, found):
+            return f"{manifest.kind}/{manifest.name} comes first and is not up to date yet"
+        progress = observe_progress(found)
+        if not progress.settled:
+            return f"comes after {progress.why_not}"
+    return None

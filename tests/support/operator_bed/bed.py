@@ -1,0 +1,135 @@
+"""An operator of a test: started, waited for until it has nothing to do, stopped, killed."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from real_servers.kubernetes import ADMIN, OPERATOR, ApiServer
+
+from moorage_operator.kube.cache import Watcher
+from moorage_operator.kube.client import Kube
+from moorage_operator.kube.connection import Connection
+from moorage_operator.kube.kinds import RESOURCES, Kind, kind_of
+from moorage_operator.reconcile.operator import Operator, OperatorSettings
+from moorage_operator.reconcile.servers import Revisions
+from moorage_operator.resources.context import Images
+
+IMAGES = Images(nodes="moorage:test", etcd="etcd:test")
+SETTLE_SECONDS = 60.0
+
+
+def connect(api: ApiServer, user: str = ADMIN) -> Connection:
+    return Connection(api.url, ca_pem=api.ca_file.read_text(), token=api.tokens[user])
+
+
+class TellingServers:
+    """Servers that report what they are told to: pods have no addresses here that anybody could reach."""
+
+    def __init__(self) -> None:
+        self.report: Revisions | None = None
+
+    async def ask_revisions(self, addresses: Sequence[str]) -> list[Revisions | None]:
+        return [self.report for _ in addresses]
+
+
+class Bed:
+    """One namespace with its operator. `kube` has all rights and no gate: the test's own hand."""
+
+    def __init__(self, api: ApiServer, namespace: str, kube: Kube, user: str = OPERATOR) -> None:
+        self.api = api
+        self.namespace = namespace
+        self.kube = kube
+        self.user = user
+        self.servers = TellingServers()
+        self.now = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC)
+        self.operator: Operator | None = None
+
+    def build_operator(self, **more: Any) -> Operator:
+        settings = OperatorSettings(
+            images=IMAGES,
+            namespace=self.namespace,
+            identity=secrets.token_hex(4),
+            namespaces=(self.namespace,),
+        )
+        connection = connect(self.api, self.user)
+        return Operator(connection, settings, self.servers, now=lambda: self.now, **more)
+
+    @contextlib.asynccontextmanager
+    async def running(self, **more: Any) -> AsyncIterator[Operator]:
+        """An operator that hears of resources by watches, as kopf would tell it."""
+        operator = self.operator = self.build_operator(**more)
+        hearing = [
+            Watcher(operator.kube, operator.world.resources[kind.name], self.namespace) for kind in RESOURCES
+        ]
+        tasks = [asyncio.create_task(watcher.run()) for watcher in hearing]
+        tasks.append(asyncio.create_task(operator.run()))
+        try:
+            async with asyncio.timeout(30):
+                await operator.synced.wait()
+            yield operator
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def settled(self, quiet: float = 0.3) -> None:
+        """Until the operator has had nothing to do for a while."""
+        operator = self.operator
+        assert operator is not None
+        async with asyncio.timeout(SETTLE_SECONDS):
+            since = None
+            while True:
+                now = asyncio.get_running_loop().time()
+                if len(operator.queue) or not operator.lease.holds():
+                    since = None
+                elif since is None:
+                    since = now
+                elif now - since > quiet:
+                    return
+                await asyncio.sleep(0.02)
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while True:
+                found = condition()
+                if asyncio.iscoroutine(found):
+                    found = await found
+                if found:
+                    return
+                await asyncio.sleep(0.05)
+
+    async def put(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """As a person would by `kubectl apply --server-side`."""
+        meta = {**manifest["metadata"], "namespace": self.namespace}
+        return await self.kube.apply({**manifest, "metadata": meta}, manager="person")
+
+    async def take(self, kind: Kind, name: str) -> None:
+        found = await self.kube.get(kind, self.namespace, name)
+        assert found is not None
+        await self.kube.delete(kind, self.namespace, name, found["metadata"]["uid"])
+
+    async def conditions(self, manifest: dict[str, Any]) -> dict[str, tuple[str, str]]:
+        """Condition type → (status, reason)."""
+        found = await self.kube.get(kind_of(manifest), self.namespace, manifest["metadata"]["name"])
+        assert found is not None
+        status = found.get("status") or {}
+        return {one["type"]: (one["status"], one["reason"]) for one in status.get("conditions", ())}
+
+    async def message(self, manifest: dict[str, Any], condition: str) -> str:
+        found = await self.kube.get(kind_of(manifest), self.namespace, manifest["metadata"]["name"])
+        assert found is not None
+        return str(next(one["message"] for one in found["status"]["conditions"] if one["type"] == condition))
+
+    def writes(self, since: int) -> list[str]:
+        """Every request of the operator that is no read, the Lease aside."""
+        return [
+            f"{event['verb']} {event['requestURI'].partition('?')[0]}"
+            for event in self.api.audit_events(since)
+            if event["user"]["username"] == self.user
+            and event["verb"] not in {"get", "list", "watch"}
+            and event["objectRef"]["resource"] != "leases"
+            and event["objectRef"].get("namespace") == self.namespace
+        ]
