@@ -116,14 +116,18 @@ class Store:
 
     def digest(self, file_id: str) -> bytes:
         """SHA-256 of a whole file as it is streamed back."""
-        digest = hashlib.sha256()
         url = f"{self.block}/files/{file_id}/content"
-        with self.http.stream("GET", url, headers=self.headers) as response:
-            if response.status_code != 200:
-                raise SystemExit(f"GET {url}: {response.status_code} {response.read().decode()}")
-            for part in response.iter_raw():
-                digest.update(part)
-        return digest.digest()
+        for wait in (0.2, 1, 5, None):
+            with self.http.stream("GET", url, headers=self.headers) as response:
+                if response.status_code == 200:
+                    digest = hashlib.sha256()
+                    for part in response.iter_raw():
+                        digest.update(part)
+                    return digest.digest()
+                if response.status_code != 503 or wait is None:
+                    break
+            time.sleep(wait)
+        raise SystemExit(f"GET {url}: {response.status_code}")
 
 
 def parent_id(path: PurePosixPath) -> str:

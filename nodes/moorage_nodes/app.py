@@ -1,4 +1,4 @@
-"""`moorage-nodes <role> --settings FILE`: one server process.
+"""`moorage-nodes <role> --settings FILE`: one server process (the collector with `--scheduled`; without, it runs once).
 
 Two ports in one event loop: the public plane below the server's prefix, the internal plane with probes, metrics
 and peers' calls. SIGTERM drains: not ready at once, still serving for `drain_seconds`, then what is in flight is
@@ -41,6 +41,7 @@ ROLE_MODULES: dict[str, str] = {
     "l3": "moorage_nodes.metadata.l3.server",
     "block": "moorage_nodes.blocks.server",
     "notify": "moorage_nodes.notify.server",
+    "gc": "moorage_nodes.gc.server",
 }
 # What is no server of ours; each module has `run(settings_file) -> exit code`.
 TOOL_MODULES: dict[str, str] = {

@@ -5,7 +5,7 @@ prometheus_client are built from them only when `/metrics` is read.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -80,6 +80,7 @@ class Metrics:
         self._seconds: dict[tuple[str, str], Histogram] = {}
         self._stores: dict[str, StoreMetrics] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float | None]]] = {}
+        self._more: list[Callable[[], Iterable[Metric]]] = []
 
     def store(self, name: str) -> StoreMetrics:
         """The observer to open a store with; `name` becomes the label `store`. The same for the same name."""
@@ -88,6 +89,10 @@ class Metrics:
     def gauge(self, name: str, documentation: str, read: Callable[[], float | None]) -> None:
         """Tell `read()` at every scrape as `moorage_<name>`; None leaves it out."""
         self._gauges[f"moorage_{name}"] = (documentation, read)
+
+    def add(self, families: Callable[[], Iterable[Metric]]) -> None:
+        """Tell these families too, asked for at every scrape."""
+        self._more.append(families)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         key = (method, route, status)
@@ -118,6 +123,8 @@ class Metrics:
             value = read()
             if value is not None:
                 yield GaugeMetricFamily(name, documentation, value=value)
+        for more in self._more:
+            yield from more()
 
     def _store_families(self) -> Iterator[Metric]:
         calls = CounterMetricFamily(

@@ -98,7 +98,10 @@ class PeerClient:
         self, method: str, path: str, body: bytes | None, deadline: float
     ) -> tuple[int, bytes]:
         token = self._service_token()
-        for pool in self._order():
+        order = self._order()
+        if len(order) == 1:
+            order *= 2  # one address may stand for many servers: another of them answers when one has gone
+        for pool in order:
             left = deadline - time.monotonic()
             if left <= 0:
                 break

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from moorage.core.errors import InvalidFieldError
 
-Role = Literal["auth", "l1", "l2", "l3", "block", "notify"]
+Role = Literal["auth", "l1", "l2", "l3", "block", "notify", "gc"]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[int, Meta(ge=1)]
 
@@ -59,6 +59,19 @@ class Cluster(_Section, frozen=True, kw_only=True):
     upload_idle: Seconds = 24 * 3600
     upload_max: Seconds = 7 * 24 * 3600
     retained_versions: Annotated[int, Meta(ge=1)] = 20
+    retained_deleted: Annotated[int, Meta(ge=0)] = 30 * 24 * 3600
+    retained_feed: Seconds = 90 * 24 * 3600
+
+
+class Gc(_Section, frozen=True, kw_only=True):
+    """The collector. `schedule`: cron, in UTC, for who runs by it; `grace` in seconds; `max_deletions`: of chunk
+    records and of objects in one run.
+    """
+
+    schedule: str = "17 3 * * *"
+    grace: Seconds = 24 * 3600
+    dry_run: bool = False
+    max_deletions: Annotated[int, Meta(ge=1)] = 100_000
 
 
 class Placement(_Section, frozen=True, kw_only=True):
@@ -112,8 +125,9 @@ class Settings(_Section, frozen=True, kw_only=True):
     signing_key_file: str
     drain_seconds: Annotated[float, Meta(ge=0)] = 2.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    etcd: Etcd | None = None  # auth, l1, l2, l3, notify
-    cluster: Cluster | None = None  # l1, l2, l3
+    etcd: Etcd | None = None  # auth, l1, l2, l3, notify, gc
+    cluster: Cluster | None = None  # l1, l2, l3, gc
+    gc: Gc | None = None  # gc
     auth: Auth | None = None  # auth
     pool: str | None = None  # block
     s3: S3 | None = None  # block

@@ -23,6 +23,10 @@ def notify_service(notifier: str) -> str:
     return f"notify-{notifier}"
 
 
+def gc_service(server_key: str) -> str:
+    return f"gc-{server_key}"
+
+
 def replica_name(service: str, number: int) -> str:
     return f"{service}-{number}"
 

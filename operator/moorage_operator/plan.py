@@ -15,6 +15,7 @@ from moorage_operator.naming import (
     METADATA_TIERS,
     auth_prefix,
     block_service,
+    gc_service,
     metadata_prefix,
     notifier_prefix,
     notify_service,
@@ -25,7 +26,7 @@ from moorage_operator.spec.notifier import Notifier
 from moorage_operator.spec.realm import Realm
 from moorage_operator.spec.scalars import parse_duration
 
-Role = Literal["auth", "l1", "l2", "l3", "block", "notify"]
+Role = Literal["auth", "l1", "l2", "l3", "block", "notify", "gc"]
 
 UPLOAD_IDLE_SECONDS = 24 * 3600
 
@@ -44,6 +45,8 @@ _AUDIENCES: Mapping[Role, tuple[str, ...]] = {
     "l3": ("moorage:service:auth",),
     "block": ("moorage:service:l2", "moorage:service:l3"),
     "notify": ("moorage:service:auth", "moorage:service:l1"),
+    # It alone may have block servers take bytes away.
+    "gc": ("moorage:collector", "moorage:service:auth"),
 }
 
 
@@ -116,7 +119,9 @@ class PublicKey:
 
 
 def plan_services(realm: Realm) -> tuple[Service, ...]:
-    """Every service of the realm, in the order in which they are upgraded: L3, L2, L1, block, notify, auth."""
+    """Every service of the realm, in the order in which they are upgraded: L3, L2, L1, block, notify, auth; collectors
+    last.
+    """
     keys = [cluster.spec.server_key for cluster in realm.clusters]
     tiers: list[Service] = []
     for tier in reversed(METADATA_TIERS):
@@ -128,6 +133,7 @@ def plan_services(realm: Realm) -> tuple[Service, ...]:
         *(Service("block", block_service(pool), pool) for pool in pools),
         *(Service("notify", notify_service(name), name) for name in notifiers),
         Service("auth", AUTH),
+        *(Service("gc", gc_service(key), key) for key in keys),
     )
 
 
@@ -216,6 +222,8 @@ def build_settings(
         settings["notify"] = _build_notify(notifier)
     else:
         settings["cluster"] = _build_cluster(_cluster_of(realm, service.owner))
+    if service.role == "gc":
+        settings["gc"] = _build_gc(_cluster_of(realm, service.owner))
     return settings
 
 
@@ -250,6 +258,18 @@ def _build_cluster(cluster: MetadataCluster) -> dict[str, Any]:
         "upload_idle": min(UPLOAD_IDLE_SECONDS, longest),
         "upload_max": longest,
         "retained_versions": retention.versions,
+        "retained_deleted": parse_duration(retention.deleted),
+        "retained_feed": parse_duration(retention.feed),
+    }
+
+
+def _build_gc(cluster: MetadataCluster) -> dict[str, Any]:
+    gc = cluster.spec.gc
+    return {
+        "schedule": gc.schedule,
+        "grace": parse_duration(gc.grace),
+        "dry_run": gc.dry_run,
+        "max_deletions": gc.max_deletions,
     }
 
 
@@ -278,7 +298,8 @@ def _build_auth(realm: Realm, wiring: Wiring) -> dict[str, Any]:
 
 def _build_peers(service: Service, realm: Realm, wiring: Wiring) -> dict[str, Any]:
     """Whom a server of this service calls: metadata asks auth, block servers ask the clusters that use the pool, L1
-    asks the block servers of its cluster's pools and its notifier, a notifier the L1 of the clusters that name it.
+    and the collector ask the block servers of their cluster's pools, L1 also its notifier, a notifier the L1 of the
+    clusters that name it.
     """
     if service.role == "auth":
         return {}
@@ -297,10 +318,13 @@ def _build_peers(service: Service, realm: Realm, wiring: Wiring) -> dict[str, An
     if service.role == "notify":
         keys = [c.spec.server_key for c in realm.clusters if service.owner in _notifiers_of(c)]
         return peers | {"l1": tier("l1", keys)}
-    if service.role == "l1":
+    if service.role in {"l1", "gc"}:
         cluster = _cluster_of(realm, service.owner)
         pools = cluster.spec.block_pools
         block = {pool.name: list(wiring.internal_urls[block_service(pool.name)]) for pool in pools}
+    if service.role == "gc":
+        peers["block"] = block
+    if service.role == "l1":
         peers |= {
             "l2": tier("l2", [service.owner]),
             "l3": tier("l3", [service.owner]),

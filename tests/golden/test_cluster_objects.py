@@ -1,14 +1,18 @@
 """What is applied in a cluster, as a reviewer reads it."""
 
+import pytest
 import yaml
+from built_objects import build_context, build_realm
 
-from moorage_operator.plan import PublicKey, build_routing_table, build_trust, plan_services, public_hosts
 from moorage_operator.resources.build import build_objects
-from moorage_operator.resources.context import ClusterContext, Images
+from moorage_operator.resources.manifest import Phase
 
 
 class Dumper(yaml.SafeDumper):
-    """Text of several lines as a block."""
+    """Text of several lines as a block, everything written out."""
+
+    def ignore_aliases(self, data):
+        return True
 
 
 def as_block(dumper, text):
@@ -16,18 +20,6 @@ def as_block(dumper, text):
 
 
 Dumper.add_representer(str, as_block)
-
-
-def context_of(realm):
-    table = build_routing_table(realm, public_hosts(realm), 7)
-    keys = [PublicKey("auth", "kid-auth", "-----BEGIN PUBLIC KEY-----\n…\n-----END PUBLIC KEY-----\n")]
-    return ClusterContext(
-        images=Images(nodes="example.com/moorage:1", etcd="example.com/etcd:3"),
-        routing=table,
-        proxy_routing=table,
-        trust=build_trust(keys, plan_services(realm), 3),
-        admin_secret=f"{realm.access_point.metadata.name}-admin",
-    )
 
 
 def render(manifests):
@@ -40,7 +32,21 @@ def render(manifests):
 
 
 def test_the_objects_of_each_kind_are_the_reviewed_ones(golden, two_clusters):
-    context = context_of(two_clusters)
+    context = build_context(two_clusters)
     west, old, bell = two_clusters.clusters[0], two_clusters.pools[1], two_clusters.notifiers[0]
     for resource in (two_clusters.access_point, west, old, bell):
         golden(f"cluster/{resource.kind}.yaml", render(build_objects(two_clusters, resource, context)))
+
+
+def test_the_managed_store_is_the_reviewed_one(golden):
+    realm = build_realm("managed-store")
+    built = build_objects(realm, realm.pools[0], build_context(realm))
+    golden("cluster/managed-store.yaml", render(m for m in built if m.phase <= Phase.STORES))
+
+
+@pytest.mark.parametrize("exposure", ["nginx-tls", "ingress", "gateway"])
+def test_each_exposure_is_the_reviewed_one(golden, exposure):
+    realm = build_realm(exposure)
+    built = build_objects(realm, realm.access_point, build_context(realm))
+    names = ("main-proxy", "main-routes", "main-discovery")
+    golden(f"cluster/{exposure}.yaml", render(m for m in built if m.name.startswith(names)))

@@ -1,7 +1,6 @@
 """A collector beside servers on one store, with the objects that chunks lie in: what tests of collections need."""
 
 import itertools
-import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,7 +182,7 @@ class CollectorBed(StoringBed):
             incarnation=INCARNATION.encode(),
             clock=self.hands.read,
             monotonic=self.hands.monotonic,
-            rng=random.Random(self.seed),
+            rng=self.rng,
         )
 
     async def collect(self, *, after: float = 0.0) -> Report:

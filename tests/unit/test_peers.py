@@ -225,6 +225,17 @@ async def test_another_replica_answers_for_one_that_hangs_up(open_peer: Any, cli
     assert len(bad.requests) <= 2
 
 
+async def test_one_address_that_stands_for_many_servers_is_asked_twice(open_peer: Any, client_of: Any):
+    """A Service in a cluster: the connection is to a pod that has gone, the next one to another."""
+
+    async def gone_at_first(peer: Peer, request: bytes) -> bytes | None:
+        return None if len(peer.requests) == 1 else await say_ok(peer, request)
+
+    peer = await open_peer(gone_at_first)
+    assert (await client_of(peer.url).get("/x", Said)).said == "ok"
+    assert len(peer.requests) == 2
+
+
 async def test_replicas_take_turns(open_peer: Any, client_of: Any):
     one, other = await open_peer(), await open_peer()
     client = client_of(one.url, other.url)

@@ -58,6 +58,7 @@ BUILT = (
     SERVICE_ACCOUNT,
     CONFIG_MAP,
     SERVICE,
+    VOLUME_CLAIM,
     DEPLOYMENT,
     STATEFUL_SET,
     CRON_JOB,
@@ -70,7 +71,7 @@ BUILT = (
 
 _BY_NAME = {
     (kind.api_version, kind.name): kind
-    for kind in (*RESOURCES, *BUILT, HTTP_ROUTE, SECRET, VOLUME_CLAIM, ENDPOINT_SLICE, EVENT, LEASE)
+    for kind in (*RESOURCES, *BUILT, HTTP_ROUTE, SECRET, ENDPOINT_SLICE, EVENT, LEASE)
 }
 
 

@@ -18,6 +18,7 @@ from moorage_operator.naming import (
     AUTH,
     METADATA_TIERS,
     bucket_name,
+    gc_service,
     notify_service,
     replica_name,
     tier_service,
@@ -122,6 +123,11 @@ class LocalPlan:
 _SEAWEED_PARTS = ("master", "volume", "filer", "s3", "admin")
 
 
+def replicas_of(service: Service) -> int:
+    """Of several collectors of a cluster one works."""
+    return 1 if service.role == "gc" else REPLICAS
+
+
 def list_ports(realm: Realm, engine: Engine) -> tuple[str, ...]:
     """Names of the ports that the plan needs, beside the public one."""
     seaweedfs = [name for part in _SEAWEED_PARTS for name in (part, f"{part}.grpc")]
@@ -129,7 +135,7 @@ def list_ports(realm: Realm, engine: Engine) -> tuple[str, ...]:
     servers = [
         f"{replica_name(service.name, number)}.{plane}"
         for service in plan_services(realm)
-        for number in range(REPLICAS)
+        for number in range(replicas_of(service))
         for plane in ("public", "internal")
     ]
     return ("etcd", "etcd.peer", *s3, *servers)
@@ -148,7 +154,7 @@ def build_local_plan(realm: Realm, machine: Machine) -> LocalPlan:
     }
     servers = []
     for service in services:
-        for number in range(REPLICAS):
+        for number in range(replicas_of(service)):
             name = replica_name(service.name, number)
             listen = Listen(LOOPBACK, machine.ports[f"{name}.public"], machine.ports[f"{name}.internal"])
             files[data.settings(name)] = _json(build_settings(service, name, listen, realm, wiring))
@@ -220,11 +226,12 @@ def _wire(realm: Realm, services: tuple[Service, ...], machine: Machine) -> Wiri
         tier_service(tier, cluster.spec.server_key) for cluster in realm.clusters for tier in METADATA_TIERS
     }
     stateful |= {notify_service(notifier.metadata.name) for notifier in realm.notifiers}
+    stateful |= {gc_service(cluster.spec.server_key) for cluster in realm.clusters}
     return Wiring(
         internal_urls={
             service.name: tuple(
                 f"http://{LOOPBACK}:{machine.ports[f'{replica_name(service.name, number)}.internal']}"
-                for number in range(REPLICAS)
+                for number in range(replicas_of(service))
             )
             for service in services
         },
@@ -247,7 +254,7 @@ def _build_proxy(table: RoutingTable, services: tuple[Service, ...], machine: Ma
     upstreams = {
         service.name: [
             f"{LOOPBACK}:{machine.ports[f'{replica_name(service.name, number)}.public']}"
-            for number in range(REPLICAS)
+            for number in range(replicas_of(service))
         ]
         for service in services
     }
@@ -353,10 +360,11 @@ def _seaweedfs(machine: Machine) -> ProcessSpec:
 
 
 def _server(service: Service, name: str, listen: Listen, machine: Machine) -> ProcessSpec:
+    how = ("--scheduled",) if service.role == "gc" else ()
     return ProcessSpec(
         name=name,
         stage="servers",
-        argv=(*machine.tools.nodes, service.role, "--settings", str(machine.data.settings(name))),
+        argv=(*machine.tools.nodes, service.role, *how, "--settings", str(machine.data.settings(name))),
         environment=machine.environment,
         ports=(listen.public, listen.internal),
         ready=Probe(f"http://{LOOPBACK}:{listen.internal}/readyz"),

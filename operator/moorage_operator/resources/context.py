@@ -21,15 +21,16 @@ class Images:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcdState:
-    """Of one managed etcd. `bootstrapped`: it was seen healthy once; from then on a member without data never
-    founds a cluster again, it is replaced (docs/adr). Never goes back to False while data is kept.
+    """Of one managed etcd. `founded`: it was seen healthy once; from then on a member without data never founds a
+    cluster again, it is replaced. Never goes back to False while data is kept: what the live ConfigMap says counts,
+    and servers are rolled out only after it says so.
 
-    `ca_revision` is that of `Pki.ca_revision`: it rises when the bundle of authorities changes, which etcd reads
-    only when it starts.
+    `bundle_revision` is that of `pki.Pki`: it rises when what members trust changes, which etcd reads only when it
+    starts.
     """
 
-    bootstrapped: bool = False
-    ca_revision: int = 0
+    founded: bool = False
+    bundle_revision: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

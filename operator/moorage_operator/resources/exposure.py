@@ -74,15 +74,11 @@ def build_exposure_objects(
         return _build_nginx(realm, access_point, exposure.nginx or NginxExposure(), context)
     if exposure.type == "ingress":
         ingress = exposure.ingress or IngressExposure()
-        return (
-            _build_discovery(access_point),
-            _build_ingress(realm, access_point, ingress, context),
-        )
+        routes = (_build_ingress(realm, access_point, ingress, context),)
+        return (*_build_discovery(access_point, context), *routes)
     if exposure.gateway is not None:
-        return (
-            _build_discovery(access_point),
-            *_build_http_routes(realm, access_point, exposure.gateway, context),
-        )
+        found = _build_http_routes(realm, access_point, exposure.gateway, context)
+        return (*_build_discovery(access_point, context), *found)
     return ()
 
 
@@ -210,8 +206,10 @@ def _build_conf_map(
     return Manifest(Phase.BASE, body)
 
 
-def _build_discovery(access_point: AccessPoint) -> Manifest:
-    """One Service over the L1 servers of every cluster of the realm: a path rule names one Service."""
+def _build_discovery(access_point: AccessPoint, context: ClusterContext) -> tuple[Manifest, ...]:
+    """One Service over the L1 servers of every cluster of the realm, since a path rule names one; none for one cluster."""
+    if len(context.proxy_routing.clusters) == 1:
+        return ()
     name = discovery_service(access_point.metadata.name)
     selector = {
         "app.kubernetes.io/name": "moorage",
@@ -231,7 +229,7 @@ def _build_discovery(access_point: AccessPoint) -> Manifest:
         "metadata": build_metadata(access_point, name, build_labels(access_point, name, "discovery")),
         "spec": {"type": "ClusterIP", "selector": selector, "ports": [port]},
     }
-    return Manifest(Phase.BASE, body)
+    return (Manifest(Phase.BASE, body),)
 
 
 def _backend(route: Route, access_point: AccessPoint, found: Mapping[str, str]) -> str:

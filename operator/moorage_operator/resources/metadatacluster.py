@@ -3,12 +3,13 @@
 from moorage_operator.naming import METADATA_TIERS, tier_service
 from moorage_operator.plan import Service
 from moorage_operator.resources.context import ClusterContext
+from moorage_operator.resources.etcd import build_etcd_objects
 from moorage_operator.resources.manifest import Manifest, in_order
 from moorage_operator.resources.pods import Volume, secret_volume
 from moorage_operator.resources.server import build_server_objects
 from moorage_operator.resources.wiring import ETCD_FOLDER, build_wiring, etcd_tls_secret
 from moorage_operator.spec.metadatacluster import MetadataCluster
-from moorage_operator.spec.parts import ScaledPart
+from moorage_operator.spec.parts import ManagedEtcd, ScaledPart
 from moorage_operator.spec.realm import Realm
 
 
@@ -19,6 +20,8 @@ def build_metadatacluster_objects(
     wiring = build_wiring(realm)
     secrets = etcd_volumes(etcd_tls_secret(cluster.metadata.name, cluster.spec.etcd))
     manifests: list[Manifest] = []
+    if cluster.spec.etcd.type == "Managed":
+        manifests += build_etcd_objects(cluster, cluster.spec.etcd.managed or ManagedEtcd(), context)
     for tier in METADATA_TIERS:
         part: ScaledPart = getattr(cluster.spec.tiers, tier)
         service = Service(tier, tier_service(tier, cluster.spec.server_key), cluster.spec.server_key)

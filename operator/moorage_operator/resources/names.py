@@ -9,13 +9,13 @@ def tier_part(cluster: str, tier: str) -> str:
 
 
 def etcd_part(cluster: str) -> str:
-    """The StatefulSet of a managed etcd, and the Service that its clients use."""
+    """The StatefulSet of a managed etcd, and the Service that gives each member its name."""
     return f"{cluster}-etcd"
 
 
-def etcd_peers(cluster: str) -> str:
-    """The headless Service that gives each member its name."""
-    return f"{cluster}-etcd-peers"
+def etcd_member(cluster: str, number: int) -> str:
+    """A member and its pod."""
+    return f"{etcd_part(cluster)}-{number}"
 
 
 def etcd_state(cluster: str) -> str:
@@ -55,8 +55,9 @@ def store_part(pool: str) -> str:
     return f"{pool}-store"
 
 
-def store_peers(pool: str) -> str:
-    return f"{pool}-store-peers"
+def store_servers(pool: str) -> str:
+    """The headless Service that gives each server of a managed store its name."""
+    return f"{pool}-store-servers"
 
 
 def store_credentials(pool: str) -> str:
@@ -64,7 +65,7 @@ def store_credentials(pool: str) -> str:
     return f"{pool}-store-credentials"
 
 
-def preflight_job(pool: str) -> str:
+def preflight_part(pool: str) -> str:
     return f"{pool}-preflight"
 
 
@@ -124,6 +125,8 @@ def part_of(service: Service, realm: Realm) -> str:
     if service.role == "notify":
         return notify_part(service.owner)
     cluster = next(c for c in realm.clusters if c.spec.server_key == service.owner)
+    if service.role == "gc":
+        return collector_part(cluster.metadata.name)
     return tier_part(cluster.metadata.name, service.role)
 
 

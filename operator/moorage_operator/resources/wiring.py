@@ -2,12 +2,25 @@
 
 import dataclasses
 
-from moorage_operator.naming import AUTH, METADATA_TIERS, bucket_name, notify_service, tier_service
+from moorage_operator.naming import (
+    AUTH,
+    METADATA_TIERS,
+    bucket_name,
+    gc_service,
+    notify_service,
+    tier_service,
+)
 from moorage_operator.plan import EtcdTarget, StoreTarget, Wiring, etcd_prefix, plan_services
-from moorage_operator.resources.names import etcd_client_secret, etcd_part, parts_by_service, store_part
+from moorage_operator.resources.names import (
+    etcd_client_secret,
+    etcd_member,
+    etcd_part,
+    parts_by_service,
+    store_part,
+)
 from moorage_operator.resources.pods import INTERNAL_PORT, PUBLIC_PORT
 from moorage_operator.spec.blockpool import BlockPool
-from moorage_operator.spec.parts import ClusterEtcd, ExternalEtcd, SharedEtcd
+from moorage_operator.spec.parts import ClusterEtcd, ExternalEtcd, ManagedEtcd, SharedEtcd
 from moorage_operator.spec.realm import Realm
 
 SETTINGS_FOLDER = "/etc/moorage/settings"
@@ -48,6 +61,7 @@ def build_wiring(realm: Realm) -> Wiring:
     for cluster in realm.clusters:
         target = resolve_cluster_etcd(cluster.metadata.name, cluster.spec.etcd, namespace)
         etcd |= {tier_service(tier, cluster.spec.server_key): target for tier in METADATA_TIERS}
+        etcd[gc_service(cluster.spec.server_key)] = target
     for notifier in realm.notifiers:
         etcd[notify_service(notifier.metadata.name)] = resolve_shared_etcd(notifier.spec.etcd, realm)
     return Wiring(
@@ -72,8 +86,15 @@ def resolve_cluster_etcd(cluster: str, etcd: ClusterEtcd, namespace: str) -> Etc
     """Where the etcd of a cluster is; `prefix` is what its owner has given to us as a whole."""
     if etcd.external is not None:
         return _external(etcd.external)
-    host = service_host(etcd_part(cluster), namespace)
-    return _with_tls((f"https://{host}:{ETCD_CLIENT_PORT}",), DEFAULT_PREFIX)
+    members = (etcd.managed or ManagedEtcd()).replicas
+    hosts = etcd_member_hosts(cluster, namespace, members)
+    return _with_tls(tuple(f"https://{host}:{ETCD_CLIENT_PORT}" for host in hosts), DEFAULT_PREFIX)
+
+
+def etcd_member_hosts(cluster: str, namespace: str, members: int) -> tuple[str, ...]:
+    """Each member's own name: clients know them all and leave one that fails."""
+    service = service_host(etcd_part(cluster), namespace)
+    return tuple(f"{etcd_member(cluster, number)}.{service}" for number in range(members))
 
 
 def resolve_shared_etcd(etcd: SharedEtcd, realm: Realm) -> EtcdTarget:

@@ -25,4 +25,4 @@ async def serve(settings: dict[str, Any]) -> None:
     await ended.wait()
 
 
-asyncio.run(serve(json.loads(Path(sys.argv[3]).read_text())))
+asyncio.run(serve(json.loads(Path(sys.argv[-1]).read_text())))

@@ -64,10 +64,11 @@ def test_every_server_can_read_its_settings(realm):
         assert plan.files[Path(settings.trust_file)]
 
 
-def test_every_server_runs_twice_on_ports_of_its_own(realm):
+def test_every_server_runs_twice_on_ports_of_its_own_and_collectors_once(realm):
     plan = plan_of(realm)
     names = [spec.name for spec in plan.processes if spec.stage == "servers"]
-    assert sorted(names) == sorted(f"{s.name}-{n}" for s in plan_services(realm) for n in (0, 1))
+    twice = [f"{s.name}-{n}" for s in plan_services(realm) for n in (0, 1) if s.role != "gc"]
+    assert sorted(names) == sorted([*twice, *(f"{s.name}-0" for s in plan_services(realm) if s.role == "gc")])
     ports = [port for spec in plan.processes for port in spec.ports]
     assert len(set(ports)) == len(ports)
 
@@ -81,11 +82,12 @@ def test_each_role_is_told_what_it_needs_and_no_more(two_clusters):
             *(f"{tier}-{key}" for tier in ("l1", "l2", "l3") for key in ("west-1", "east-1")),
         )
         for n in (0, 1)
-    }
+    } | {"gc-west-1-0", "gc-east-1-0"}
     assert {s.role for s in servers.values() if s.s3 is not None} == {"block"}
     assert {s.role for s in servers.values() if s.auth is not None} == {"auth"}
     assert {s.role for s in servers.values() if s.notify is not None} == {"notify"}
-    assert {s.role for s in servers.values() if s.cluster is not None} == {"l1", "l2", "l3"}
+    assert {s.role for s in servers.values() if s.cluster is not None} == {"l1", "l2", "l3", "gc"}
+    assert {s.role for s in servers.values() if s.gc is not None} == {"gc"}
 
 
 def test_two_clusters_and_the_users_share_no_key_of_the_one_etcd(two_clusters):
@@ -118,6 +120,10 @@ def test_retention_and_placement_reach_the_servers(two_clusters):
     west, east = servers["l1-west-1-0"].cluster, servers["l1-east-1-0"].cluster
     assert (west.retained_versions, west.upload_max, west.upload_idle) == (3, 43_200, 43_200)
     assert (east.retained_versions, east.upload_max, east.upload_idle) == (20, 604_800, 86_400)
+    gc = servers["gc-west-1-0"]
+    assert (gc.cluster.retained_deleted, gc.cluster.retained_feed) == (west.retained_deleted, 7_776_000)
+    assert (gc.gc.schedule, gc.gc.grace, gc.gc.dry_run) == ("17 3 * * *", 86_400, False)
+    assert set(gc.peers.block) == {"fast", "old"}
     auth = servers["auth-0"].auth
     assert auth.token_ttl == 300
     assert [(c.server_key, c.weight, c.accept_new_users) for c in auth.clusters] == [
@@ -156,6 +162,7 @@ def test_keys_may_sign_known_audiences_and_users_tokens_come_from_auth_alone(rea
         assert (str(Audience.ACCESS) in key["audiences"]) == (key["issuer"] == "auth")
         assert (str(Audience.UPLOAD) in key["audiences"]) == (key["issuer"] == "l1")
         assert (str(Audience.DOWNLOAD) in key["audiences"]) == (key["issuer"] == "l2")
+        assert (str(Audience.COLLECTOR) in key["audiences"]) == (key["issuer"] == "gc")
 
 
 def test_no_secret_is_in_the_plan_but_paths_of_files(realm):
