@@ -55,6 +55,7 @@ STORE_RETRY_SECONDS = 0.5
 # Of a WebSocket: how often it is pinged and how long a pong may take; what a client may say, which means nothing here.
 PING_SECONDS = 20.0
 SOCKET_MESSAGE_BYTES = 4096
+UNREAD_SECONDS = 60.0  # of a role with WebSockets: who reads nothing is not waited for at the end either
 BREATH_SECONDS = 0.05  # a closing object store client needs the loop to come round a few times
 
 
@@ -86,11 +87,17 @@ def _open_plane(app: Any, *, sockets: bool = False) -> _Plane:
     return _Plane(config)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket that refuses connections until a plane listens on it. OSError when the port is in use."""
+def bind(host: str, port: int, *, unread_seconds: float | None = None) -> socket.socket:
+    """A bound socket that refuses connections until a plane listens on it. OSError when the port is in use.
+
+    `unread_seconds`: how long a peer may leave what it was sent unread before the kernel drops its connection.
+    """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if unread_seconds is not None:
+            # Connections inherit it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unread_seconds * 1000))
         sock.bind((host, port))
     except OSError:
         sock.close()
@@ -204,7 +211,9 @@ async def _follow(files: list[LiveFile[Any]]) -> None:
 async def serve(settings: Settings) -> None:
     shared = open_shared(settings)
     listen = settings.listen
-    with bind(listen.host, listen.public) as public, bind(listen.host, listen.internal) as internal:
+    unread = UNREAD_SECONDS if settings.role == "notify" else None
+    public_socket = bind(listen.host, listen.public, unread_seconds=unread)
+    with public_socket as public, bind(listen.host, listen.internal) as internal:
         server = await open_role(settings, shared)
         process = Process(shared, server, AccessLog(sys.stderr.buffer))
         loop = asyncio.get_running_loop()

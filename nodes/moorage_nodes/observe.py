@@ -4,6 +4,7 @@ Logs are JSON lines on stderr. A line never holds headers, bodies or queries; wh
 """
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import re
@@ -150,12 +151,12 @@ class Observed:
             status = status or http_status(_STOPPING)
         except Exception:
             log.exception("unhandled", extra={"path": scope["path"], "method": scope["method"]})
-            failed = 500
-            if status == 0:
-                await refuse(send_observed, _FAILED, request_id)
-            elif status == 101:
-                await send({"type": "websocket.close", "code": INTERNAL_ERROR})
-            status = failed
+            with contextlib.suppress(OSError):
+                if status == 0:
+                    await refuse(send_observed, _FAILED, request_id)
+                elif status == 101:
+                    await send({"type": "websocket.close", "code": INTERNAL_ERROR})
+            status = http_status(_FAILED)
         finally:
             seconds = time.perf_counter() - started
             route = scope.get("moorage.route", "unmatched")

@@ -228,12 +228,12 @@ class _NamespaceCheck:
                 self._findings.count("stored_leftover", calls)
 
     async def _check_work(self, tables: Tables) -> None:
-        prefix = keys.work(self._namespace, "")
         found: set[str] = set()
-        async for kvs in scan_range(
-            self._store, prefix, prefix_end(prefix), revision=self._revision, keys_only=True
-        ):
-            found.update(keys.parse_work(kv.key)[1] for kv in kvs)
+        for prefix in (keys.work(self._namespace, ""), keys.parked(self._namespace, "")):
+            async for kvs in scan_range(
+                self._store, prefix, prefix_end(prefix), revision=self._revision, keys_only=True
+            ):
+                found.update(keys.parse_work(kv.key)[1] for kv in kvs)
         for notification_id in sorted(tables.deletions.keys() - found):
             self._findings.add("work_missing", self._namespace, notification_id)
         for notification_id in sorted(found - tables.deletions.keys()):

@@ -248,6 +248,14 @@ class Queue:
 
         await self._until(attempt)
 
+    async def withdraw(self, namespace: str, notification_id: str) -> bool:
+        """Nobody else is told, and L1 neither: what was to be deleted is back. Whether it stood. Idempotent."""
+        notification = await self.get(namespace, notification_id)
+        if notification is None or notification.settled:
+            return False
+        await self.settle(namespace, notification_id)
+        return True
+
     async def forget_resync(self, namespace: str, client_id: str) -> None:
         """The client has been told to start over."""
         await self._change_queue(namespace, client_id, resync=False)

@@ -23,6 +23,8 @@ from moorage_nodes.peer_api import (
     HintsRequest,
     NotifyDeletionAnswer,
     NotifyDeletionRequest,
+    WithdrawAnswer,
+    WithdrawRequest,
 )
 from moorage_nodes.sockets import Socket
 from moorage_nodes.stores.contracts import MetadataStore
@@ -157,6 +159,14 @@ async def notify_deletion(call: Call[Notifier]) -> NotifyDeletionAnswer:
         )
         await call.server.queue.enqueue(ask)
     return NotifyDeletionAnswer(status="notifications_queued")
+
+
+@internal.post("/internal/withdraw", allow=PEERS, body=WithdrawRequest, answer=WithdrawAnswer)
+async def withdraw(call: Call[Notifier]) -> WithdrawAnswer:
+    """What was being deleted has been brought back."""
+    namespace = parse_id(call.body.namespace, "namespace")
+    notification_id = parse_id(call.body.notification_id, "notification_id")
+    return WithdrawAnswer(withdrawn=await call.server.queue.withdraw(namespace, notification_id))
 
 
 @internal.post("/internal/changes", allow=PEERS, body=HintsRequest, answer=HintsAnswer, limit=NOTIFY_LIMIT)

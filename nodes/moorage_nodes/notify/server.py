@@ -6,6 +6,7 @@ from typing import Any
 
 from moorage.core.errors import InvalidFieldError
 from moorage.core.routing import notify_prefix
+from moorage_nodes.metrics import Metrics
 from moorage_nodes.notify.clients import Clients
 from moorage_nodes.notify.delivery import Delivery
 from moorage_nodes.notify.elapsed import ElapsedClock, choose_step
@@ -79,6 +80,8 @@ async def open_on(
         for each in (elapsed.run(), hub.run(), settling.run(), delivery.sweep(notifier.recheck))
     ]
 
+    _measure(shared.metrics, notifier, elapsed)
+
     async def status() -> dict[str, Any]:
         return {"realm_id": realm_id, "connections": delivery.connections, "polls": delivery.polls}
 
@@ -101,6 +104,19 @@ async def open_on(
         drain=delivery.drain,
         close=close,
     )
+
+
+def _measure(metrics: Metrics, notifier: Notifier, elapsed: ElapsedClock) -> None:
+    delivery = notifier.delivery
+    metrics.gauge("notify_connections", "WebSockets that are open.", lambda: delivery.connections)
+    metrics.gauge("notify_polls", "Polls that wait.", lambda: delivery.polls)
+    metrics.gauge(
+        "notify_elapsed_seconds", "The clock of deadlines, as known here.", lambda: elapsed.elapsed / 1000
+    )
+    metrics.counter("notify_messages", "Messages handed to clients.", lambda: delivery.told)
+    metrics.counter("notify_resyncs", "Clients told to start over.", lambda: delivery.resyncs)
+    metrics.counter("notify_drops", "Slow readers let go.", lambda: delivery.drops)
+    metrics.counter("notify_settled", "Outcomes told to L1.", lambda: notifier.settling.settled)
 
 
 def _telling(shared: Shared) -> Tell:

@@ -162,6 +162,16 @@ def _begin(view: View, delete: Delete, node: Node) -> DeletionAnswer:
     return _answer(pending)
 
 
+def plan_find_pending(node_id: str) -> Plan[str]:
+    """The notification id of the deletion that waits for its end at this node, or empty."""
+
+    def plan(view: View) -> str:
+        node = view.record(Node, keys.node(view.namespace, node_id))
+        return node.deletion if node is not None and node.state == PENDING_DELETION else ""
+
+    return plan
+
+
 # --- the steps after -------------------------------------------------------------------------------------------
 
 
@@ -284,22 +294,23 @@ def put_content(view: View, file_id: str, node: Node, manifest: Manifest, why: s
     return replace(node, size=manifest.size, digest=manifest.digest, attrs=manifest.attrs)
 
 
-def plan_park(notification_id: str) -> Plan[bool]:
-    """The notifier has it: until the clients have answered or their time is up, there is nothing to do. Whether it
-    may go on at once all the same: the outcome was faster, or the deletion is over.
+def plan_park(notification_id: str) -> Plan[int | None]:
+    """The notifier has it: until the clients have answered or their time is up, there is nothing to do. The step that
+    it is at then: `PROCEED` when the outcome was faster; None when the deletion is over or was cancelled.
     """
 
-    def plan(view: View) -> bool:
+    def plan(view: View) -> int | None:
         namespace = view.namespace
         key = keys.deletion(namespace, notification_id)
         deletion = view.record(Deletion, key)
-        if deletion is None or deletion.step == PROCEED:
-            return True
+        if deletion is None:
+            return None
         if deletion.step == TO_TELL:
             view.put(key, replace(deletion, step=TOLD))
             view.delete(keys.work(namespace, notification_id))
             view.put(keys.parked(namespace, notification_id), Work(1))
-        return False
+            return TOLD
+        return deletion.step
 
     return plan
 

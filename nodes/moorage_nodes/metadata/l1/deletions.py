@@ -9,6 +9,7 @@ them and two servers may do the same one: that costs work and harms nothing.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from moorage.core.errors import MoorageError
 from moorage_nodes.metadata import keys
@@ -21,6 +22,7 @@ from moorage_nodes.stores.contracts import MetadataStore
 log = logging.getLogger("moorage.deletions")
 SCAN_SECONDS = 10.0
 SCANS_TO_PARKED = 2160  # what is parked is looked at with every so many scans: each 6 h
+WITHDRAWALS = 6  # that are tried, one with every scan
 AT_ONCE = 4  # deletions that a process works on
 MAX_KICKED = 1000  # that wait in a process; the scan finds the others
 
@@ -28,23 +30,30 @@ Mark = Callable[[str, list[str]], Awaitable[object]]
 """Marks chunks of a namespace, given by hash, as let go. Raises a MoorageError when that is to be tried again."""
 
 
-Tell = Callable[[str, str, Deletion], Awaitable[None]]
-"""Hands (namespace, notification id, deletion) to the notifier. Idempotent; raises as `Mark` does."""
+class Notifier(Protocol):
+    """What a deletion needs of the notification servers. Idempotent; raises as `Mark` does."""
+
+    async def tell(self, namespace: str, notification_id: str, deletion: Deletion) -> None:
+        """Have the clients told, and be called back at `/deletion_status`."""
+
+    async def withdraw(self, namespace: str, notification_id: str) -> None:
+        """What was being deleted has been brought back: tell nobody else."""
 
 
 class Deletions:
-    """One instance per process. Call `run` in a task of its own. Without `tell` nobody is told or waited for."""
+    """One instance per process. Call `run` in a task of its own. Without a notifier nobody is told or waited for."""
 
     def __init__(
-        self, store: MetadataStore, namespaces: Namespaces, mark: Mark, tell: Tell | None = None
+        self, store: MetadataStore, namespaces: Namespaces, mark: Mark, notifier: Notifier | None = None
     ) -> None:
         self._store = store
         self._namespaces = namespaces
         self._mark = mark
-        self._tell = tell
+        self._notifier = notifier
         self._places = asyncio.Semaphore(AT_ONCE)
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._again: set[tuple[str, str]] = set()
+        self._withdrawing: set[asyncio.Task[None]] = set()
         self._seen: set[tuple[str, str]] = set()
         self._parked_seen: set[tuple[str, str]] = set()
         self._scans = 0
@@ -79,7 +88,7 @@ class Deletions:
             self.kick(*name)
         self._seen = found
         self._scans += 1
-        if self._tell is None or self._scans % SCANS_TO_PARKED == 0:
+        if self._notifier is None or self._scans % SCANS_TO_PARKED == 0:
             parked = await self._find(keys.parked_range())
             for name in parked & self._parked_seen:
                 self.kick(*name)
@@ -99,21 +108,44 @@ class Deletions:
         deletion = await self._namespaces.read(namespace, plan_observe(notification_id))
         if deletion is None:
             return
-        waits = self._tell is not None and bool(deletion.clients) and deletion.step != PROCEED
-        if self._tell is not None and waits:
-            await self._tell(namespace, notification_id, deletion)
+        notifier = self._notifier if deletion.clients and deletion.step != PROCEED else None
+        if notifier is not None:
+            await notifier.tell(namespace, notification_id, deletion)
         if deletion.walk:
             while await self._namespaces.change(namespace, plan_walk(notification_id)):
                 pass
-        if waits and not await self._namespaces.change(namespace, plan_park(notification_id)):
-            return
+        if notifier is not None:
+            step = await self._namespaces.change(namespace, plan_park(notification_id))
+            if step is None:
+                await notifier.withdraw(namespace, notification_id)
+            if step != PROCEED:
+                return
         async for hashes in scan_chunks(self._store, namespace, deletion):
             await self._mark(namespace, hashes)
         await self._namespaces.change(namespace, plan_finalize(notification_id))
 
+    def withdraw(self, namespace: str, notification_id: str) -> None:
+        """A deletion was cancelled: have the notifier tell nobody else. Best effort, in the background: who is told
+        all the same finds in the feed what is there.
+        """
+        if self._notifier is not None:
+            task = asyncio.create_task(self._withdraw(self._notifier, namespace, notification_id))
+            self._withdrawing.add(task)
+            task.add_done_callback(self._withdrawing.discard)
+
+    async def _withdraw(self, notifier: Notifier, namespace: str, notification_id: str) -> None:
+        for _ in range(WITHDRAWALS):
+            try:
+                await notifier.withdraw(namespace, notification_id)
+            except MoorageError as error:
+                log.warning("a cancelled deletion is still told", extra={"reason": error.detail})
+                await asyncio.sleep(SCAN_SECONDS)
+            else:
+                return
+
     async def close(self) -> None:
         """Stop; what is under way is taken up by the next scan of any server."""
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._withdrawing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

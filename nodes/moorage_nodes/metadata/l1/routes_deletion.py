@@ -12,7 +12,12 @@ from moorage.core.wire import (
     UndeleteRequest,
 )
 from moorage_nodes.metadata.l1.context import L1, Caller, caller_of, change, repeat_of
-from moorage_nodes.metadata.l1.deletion import Delete, plan_delete_directory, plan_delete_file
+from moorage_nodes.metadata.l1.deletion import (
+    Delete,
+    plan_delete_directory,
+    plan_delete_file,
+    plan_find_pending,
+)
 from moorage_nodes.metadata.l1.trash import parse_cursor, plan_list_trash, plan_undelete
 from moorage_nodes.notification_ids import build_notification_id
 from moorage_nodes.tokens import USER
@@ -66,13 +71,17 @@ async def undelete(call: Call[L1]) -> NodeAnswer:
     if body.parent_dir_id is not UNSET:
         parent_id = caller.node_id(body.parent_dir_id, "parent_dir_id")
     name = None if body.name is UNSET else parse_name(body.name)
-    return await change(
+    pending = await call.server.namespaces.read(caller.namespace, plan_find_pending(node_id))
+    answer = await change(
         call.server,
         caller,
         lambda view: plan_undelete(view, node_id, parent_id, name),
         repeat_of(call, "undelete", node_id, body),
         NodeAnswer,
     )
+    if pending:
+        call.server.deletions.withdraw(caller.namespace, pending)
+    return answer
 
 
 @routes.get("/trash", allow=USER, answer=TrashAnswer)

@@ -16,19 +16,11 @@ from moorage_nodes.metadata.l1 import (
     routes_update,
 )
 from moorage_nodes.metadata.l1.context import L1
-from moorage_nodes.metadata.l1.deletions import Deletions, Mark, Tell
+from moorage_nodes.metadata.l1.deletions import Deletions, Mark
 from moorage_nodes.metadata.l1.hints import Hints
-from moorage_nodes.metadata.l1.let_go import scan_chunks
+from moorage_nodes.metadata.l1.notifying import Notifying
 from moorage_nodes.metadata.namespace import Namespaces
-from moorage_nodes.metadata.records import FILE, Deletion
-from moorage_nodes.peer_api import (
-    DeleteChunksAnswer,
-    DeleteChunksRequest,
-    NotifyDeletionAnswer,
-    NotifyDeletionRequest,
-    Part,
-)
-from moorage_nodes.peers import PeerClient
+from moorage_nodes.peer_api import DeleteChunksAnswer, DeleteChunksRequest
 from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
@@ -85,8 +77,12 @@ async def open_on(
     async def status() -> dict[str, Any]:
         return {"realm_id": identity.realm_id, "incarnation": identity.incarnation}
 
-    tell = _telling(store, notifier, cluster.server_key) if notifier is not None else None
-    deletions = Deletions(store, namespaces, _marking(shared, cluster.server_key), tell)
+    deletions = Deletions(
+        store,
+        namespaces,
+        _marking(shared, cluster.server_key),
+        Notifying(store, notifier, cluster.server_key) if notifier is not None else None,
+    )
     scanning = asyncio.create_task(deletions.run())
 
     async def close() -> None:
@@ -134,32 +130,3 @@ def _marking(shared: Shared, server_key: str) -> Mark:
         await shared.peers.block(cluster.pools[0]).post("/delete_chunks", request, DeleteChunksAnswer)
 
     return mark
-
-
-def _telling(store: MetadataStore, notifier: PeerClient, server_key: str) -> Tell:
-    """A file's chunks come by hash, in parts; a directory's are not listed."""
-
-    async def tell(namespace: str, notification_id: str, deletion: Deletion) -> None:
-        async def send(index: int, hashes: list[str], *, last: bool) -> None:
-            request = NotifyDeletionRequest(
-                namespace=namespace,
-                server_key=server_key,
-                file_id=deletion.node,
-                notification_id=notification_id,
-                client_ids=deletion.clients,
-                chunk_ids=hashes,
-                part=Part(index=index, last=last),
-                node="file" if deletion.kind == FILE else "directory",
-            )
-            await notifier.post("/notify_deletion", request, NotifyDeletionAnswer)
-
-        index, waiting = 0, list[str]()
-        if deletion.kind == FILE:
-            async for hashes in scan_chunks(store, namespace, deletion):
-                if waiting:
-                    await send(index, waiting, last=False)
-                    index += 1
-                waiting = hashes
-        await send(index, waiting, last=True)
-
-    return tell
