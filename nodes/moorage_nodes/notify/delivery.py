@@ -142,10 +142,10 @@ class Connection:
                 if self._change is not None and not self._outbox:
                     text, self._change = self._change, None
                     await self._send(text)
+        except TimeoutError:  # an OSError too
+            self._drop()
         except OSError:
             pass  # it has gone: `ended` tells
-        except TimeoutError:
-            self._drop()
         except StoreUnavailableError:
             self.close(TRY_AGAIN, "the store cannot be reached")
         except Exception:
