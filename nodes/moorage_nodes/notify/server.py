@@ -2,7 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from moorage.core.errors import InvalidFieldError
 from moorage.core.routing import notify_prefix
@@ -113,10 +116,17 @@ def _measure(metrics: Metrics, notifier: Notifier, elapsed: ElapsedClock) -> Non
     metrics.gauge(
         "notify_elapsed_seconds", "The clock of deadlines, as known here.", lambda: elapsed.elapsed / 1000
     )
-    metrics.counter("notify_messages", "Messages handed to clients.", lambda: delivery.told)
-    metrics.counter("notify_resyncs", "Clients told to start over.", lambda: delivery.resyncs)
-    metrics.counter("notify_drops", "Slow readers let go.", lambda: delivery.drops)
-    metrics.counter("notify_settled", "Outcomes told to L1.", lambda: notifier.settling.settled)
+
+    def count() -> Iterator[Metric]:
+        for name, documentation, value in (
+            ("messages", "Messages handed to clients.", delivery.told),
+            ("resyncs", "Clients told to start over.", delivery.resyncs),
+            ("drops", "Slow readers let go.", delivery.drops),
+            ("settled", "Outcomes told to L1.", notifier.settling.settled),
+        ):
+            yield CounterMetricFamily(f"moorage_notify_{name}", documentation, value=value)
+
+    metrics.add(count)
 
 
 def _telling(shared: Shared) -> Tell:
