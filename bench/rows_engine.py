@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
 from measure import Row, side_by_side
@@ -30,24 +30,32 @@ DIGEST = hashlib.sha256(b"bench").digest()
 POOL = "main"
 
 
-@contextlib.asynccontextmanager
-async def etcd_store() -> AsyncIterator[list[EtcdStore]]:
-    """Two stores on one etcd in memory, with prefixes of the same length: ours, and the one compared to."""
+@contextlib.contextmanager
+def etcd_server() -> Iterator[str]:
+    """The URL of an etcd in memory."""
     with scratch() as folder:
         client, peer = free_port(), free_port()
         urls = f"http://127.0.0.1:{client}"
         argv = [str(ensure_etcd(print)), "--data-dir", str(folder / "data"), "--log-level", "error"]
+        argv += ["--quota-backend-bytes", str(8 * 1024**3)]
         argv += ["--listen-client-urls", urls, "--advertise-client-urls", urls]
         argv += ["--listen-peer-urls", f"http://127.0.0.1:{peer}"]
         log = folder / "etcd.log"
         with child(argv, log) as process:
             wait_for(f"{urls}/health", process, log)
-            stores = [EtcdStore.open([urls], prefix=prefix) for prefix in ("/ours/", "/them/")]
-            try:
-                yield stores
-            finally:
-                for store in stores:
-                    await store.close()
+            yield urls
+
+
+@contextlib.asynccontextmanager
+async def etcd_store() -> AsyncIterator[list[EtcdStore]]:
+    """Two stores on one etcd in memory, with prefixes of the same length: ours, and the one compared to."""
+    with etcd_server() as url:
+        stores = [EtcdStore.open([url], prefix=prefix) for prefix in ("/ours/", "/them/")]
+        try:
+            yield stores
+        finally:
+            for store in stores:
+                await store.close()
 
 
 class Recorder:

@@ -1,6 +1,6 @@
 """Measure, side by side with what each figure is compared to: `make bench`, or `python bench/run.py ROW…`.
 
-Starts a whole `moorage up` with its data in memory. Rows: engine, commits, batch, reads, raw, base64, streaming, idle.
+Starts a whole `moorage up` with its data in memory. Rows: engine, commits, batch, reads, raw, base64, streaming, idle, gc.
 `--json` prints one object a row.
 """
 
@@ -16,17 +16,21 @@ from rich.console import Console
 from rich.table import Table
 from rows_blocks import base64_row, idle_memory_rows, raw_rows, streaming_memory_row
 from rows_engine import engine_rows
+from rows_gc import gc_rows
 from rows_http import CLIENTS, User, batch_row, commits_row, new_user, read_rows
 from system import System, moorage
 
-NAMES = ("engine", "idle", "commits", "batch", "reads", "raw", "base64", "streaming")
+NAMES = ("engine", "idle", "commits", "batch", "reads", "raw", "base64", "streaming", "gc")
 
 
 async def measure(wanted: list[str]) -> AsyncIterator[Row]:
     if "engine" in wanted:
         for row in await engine_rows():
             yield row
-    rest = [name for name in wanted if name != "engine"]
+    if "gc" in wanted:
+        async for row in gc_rows():
+            yield row
+    rest = [name for name in wanted if name not in {"engine", "gc"}]
     if not rest:
         return
     with moorage() as system:
