@@ -12,9 +12,9 @@ from moorage_operator.kube.kinds import (
     EVENT,
     HTTP_ROUTE,
     LEASE,
+    POD,
     RESOURCES,
     SECRET,
-    VOLUME_CLAIM,
     Kind,
 )
 
@@ -35,8 +35,8 @@ def build_rules() -> dict[str, list[Rule]]:
             # For clusters that check who may block a deletion by an owner reference.
             _rule(group, [f"{name}/finalizers" for name in names], ("update",)),
             *_rules_of((*BUILT, HTTP_ROUTE), _OWN),
-            *_rules_of((VOLUME_CLAIM,), ("get", "list", "patch", "delete")),
             *_rules_of((ENDPOINT_SLICE,), _READ),
+            *_rules_of((POD,), ("list",)),
             *_rules_of((EVENT,), ("create",)),
         ],
         "secrets": _rules_of((SECRET,), ("get", "create", "update", "delete")),

@@ -13,8 +13,9 @@ from moorage_operator.reconcile.resource import Resource
 from moorage_operator.reconcile.routing import Tables, parse_table, plan_tables
 from moorage_operator.reconcile.secret_keeper import SecretKeeper
 from moorage_operator.reconcile.servers import Revisions, Servers, oldest
+from moorage_operator.reconcile.stores import StoreMaker
 from moorage_operator.reconcile.world import World
-from moorage_operator.resources.context import ClusterContext, Images
+from moorage_operator.resources.context import ClusterContext, EtcdState, Images
 from moorage_operator.resources.names import live_files, parts_by_service, proxy_part
 from moorage_operator.spec.realm import Realm
 
@@ -45,9 +46,11 @@ class Preparer:
         self._servers = servers
         self._images = images
         self._keys = KeyMaker(keeper, now)
+        self._stores = StoreMaker(world, keeper, now)
 
     async def prepare(self, resource: Resource, realm: Realm) -> Prepared:
         """KubeForbiddenError where Secrets may not be made, ForeignSecretError where one of another's is in the way."""
+        etcd = await self._stores.ensure(realm)
         admin = await self._keys.ensure_admin(realm.access_point)
         files = self._live_files(resource)
         live_trust = parse_trust(files.get("trust.json"))
@@ -77,11 +80,16 @@ class Preparer:
             if seconds is not None
         ]
         return Prepared(
-            self._context(realm, tables, keys.trust, admin), more, waits, min(again, default=None)
+            self._context(realm, tables, keys.trust, admin, etcd), more, waits, min(again, default=None)
         )
 
     def _context(
-        self, realm: Realm, tables: Tables, trust: Mapping[str, object], admin: str
+        self,
+        realm: Realm,
+        tables: Tables,
+        trust: Mapping[str, object],
+        admin: str,
+        etcd: Mapping[str, EtcdState],
     ) -> ClusterContext:
         return ClusterContext(
             images=self._images,
@@ -89,6 +97,7 @@ class Preparer:
             proxy_routing=tables.proxied,
             trust=trust,
             admin_secret=admin,
+            etcd=etcd,
             services=_departing(tables.proxied, realm),
         )
 

@@ -11,8 +11,15 @@ from typing import Any
 
 from moorage_operator.kube.client import FIELD_MANAGER, Kube
 from moorage_operator.kube.errors import KubeForbiddenError, KubeNotFoundError
-from moorage_operator.kube.kinds import ACCESS_POINT, EVENT
+from moorage_operator.kube.kinds import ACCESS_POINT, EVENT, POD
 from moorage_operator.reconcile.applying import FIGHT_RETRY_SECONDS, Applier
+from moorage_operator.reconcile.judging import (
+    judge_external_etcd,
+    judge_managed_etcd,
+    judge_store,
+    list_sayings,
+    why_no_etcd,
+)
 from moorage_operator.reconcile.preparing import Prepared, Preparer
 from moorage_operator.reconcile.realms import NamespacePlan, key_of, members
 from moorage_operator.reconcile.resource import KIND_BY_NAME, Resource, ResourceKey
@@ -22,9 +29,10 @@ from moorage_operator.reconcile.steps import plan_steps, why_blocked
 from moorage_operator.reconcile.world import World
 from moorage_operator.resources.build import build_objects
 from moorage_operator.resources.context import ClusterContext
-from moorage_operator.resources.manifest import Manifest, Phase, build_selector
-from moorage_operator.resources.names import block_part, notify_part
+from moorage_operator.resources.manifest import PART, Manifest, Phase, build_selector
+from moorage_operator.resources.names import block_part, notify_part, preflight_part
 from moorage_operator.spec.base import API_VERSION
+from moorage_operator.spec.blockpool import BlockPool
 from moorage_operator.spec.metadatacluster import MetadataCluster
 from moorage_operator.spec.realm import Manifest as Wish
 from moorage_operator.spec.realm import Realm
@@ -32,6 +40,7 @@ from moorage_operator.status import Finding, build_status, list_news, summarize
 
 STATUS_MANAGER = f"{FIELD_MANAGER}-status"
 DENIED_RETRY_SECONDS = 60.0
+PREFLIGHT_POLL_SECONDS = 10.0
 
 log = logging.getLogger("moorage.reconcile")
 
@@ -165,11 +174,13 @@ class Reconciler:
     ) -> None:
         builds = self._build(realm, context)
         wanted = builds[resource.key]
-        everything = sorted((one for built in builds.values() for one in built), key=lambda one: one.phase)
+        wish = next(one for one in members(realm) if key_of(one) == resource.key)
+        others = [built for key, built in builds.items() if key != resource.key]
         live = self._world.live
 
         def blocked(phase: Phase) -> str | None:
-            return why_blocked(phase, everything, live)
+            reason = why_no_etcd(self._world, realm, wish) if phase > Phase.STORES else None
+            return reason or why_blocked(phase, wanted, others, live)
 
         planned = plan_steps(wanted, live, self._world.owned(resource.key), blocked)
         self._applier.settle(wanted, planned.steps)
@@ -186,6 +197,28 @@ class Reconciler:
                 report.stall(problem.reason, problem.message, again)
         report.waits += planned.waits
         self._judge_parts(resource, wanted, report)
+        await self._judge_stores(wish, wanted, report)
+
+    async def _judge_stores(self, wish: Wish, wanted: Sequence[Manifest], report: Report) -> None:
+        namespace, name = wish.metadata.namespace, wish.metadata.name
+        if isinstance(wish, MetadataCluster):
+            managed = wish.spec.etcd.type == "Managed"
+            judged = (
+                judge_managed_etcd(self._world, namespace, name)
+                if managed
+                else judge_external_etcd(name, report.parts)
+            )
+            report.findings.append(judged)
+        elif isinstance(wish, BlockPool):
+            finding = judge_store(self._world, wanted, ())
+            if finding is not None and finding.status != "True":
+                # Nobody tells us of a pod that failed, so it is asked for while there is something to wait for.
+                selector = f"{PART}={preflight_part(name)}"
+                pods = await self._kube.list_all(POD, namespace, selector)
+                finding = judge_store(self._world, wanted, list_sayings(pods.items))
+                report.come_back(PREFLIGHT_POLL_SECONDS)
+            if finding is not None:
+                report.findings.append(finding)
 
     def _judge_parts(self, resource: Resource, wanted: Sequence[Manifest], report: Report) -> None:
         for manifest in wanted:

@@ -40,6 +40,18 @@ def observe_progress(live: Mapping[str, Any]) -> Progress:
     return Progress(meta["name"], ready, wished, not why_not, why_not)
 
 
+def gave_up(live: Mapping[str, Any]) -> bool:
+    """Whether a Deployment has not moved for its progress deadline: a person has to look."""
+    conditions = (live.get("status") or {}).get("conditions", ())
+    return any(one.get("reason") == "ProgressDeadlineExceeded" for one in conditions)
+
+
+def is_complete(job: Mapping[str, Any]) -> bool:
+    """Whether a Job has succeeded."""
+    conditions = (job.get("status") or {}).get("conditions", ())
+    return any(one.get("type") == "Complete" and one.get("status") == "True" for one in conditions)
+
+
 def _updated(live: Mapping[str, Any], status: Mapping[str, Any]) -> int:
     # A StatefulSet drops the number of updated pods when all are of one revision.
     if live["kind"] == "StatefulSet" and status.get("currentRevision") == status.get("updateRevision"):

@@ -12,11 +12,10 @@ from typing import Any, Generic, TypeVar
 
 from moorage_operator.kube.client import Kube, create_or_get
 from moorage_operator.kube.kinds import SECRET
-from moorage_operator.resources.manifest import Body
+from moorage_operator.resources.manifest import OWNER_KIND, Body, hash_content
 
 T = TypeVar("T")
 FRESH_SECONDS = 300.0
-FOREIGN = "moorage.dev/owner-kind"
 
 
 class ForeignSecretError(Exception):
@@ -26,7 +25,6 @@ class ForeignSecretError(Exception):
 @dataclass(frozen=True, slots=True)
 class Fact(Generic[T]):
     value: T
-    uid: str
     read_at: float
 
 
@@ -66,7 +64,7 @@ class SecretKeeper:
             made["metadata"] = {**made["metadata"], "resourceVersion": found["metadata"]["resourceVersion"]}
             found = await self._kube.replace(made)
             value = read(_decode(found))
-        self._facts[place] = Fact(value, found["metadata"]["uid"], self._monotonic())
+        self._facts[place] = Fact(value, self._monotonic())
         return value
 
     async def look(self, namespace: str, name: str, read: Callable[[Mapping[str, str]], T]) -> T | None:
@@ -83,9 +81,42 @@ class SecretKeeper:
                 value = read(_decode(found))
             except (KeyError, ValueError):
                 value = None
-        uid = found["metadata"]["uid"] if found else ""
-        self._facts[namespace, name] = Fact(value, uid, self._monotonic())
+        self._facts[namespace, name] = Fact(value, self._monotonic())
         return value
+
+    async def ensure_exactly(self, metadata: Body, data: Mapping[str, str]) -> None:
+        """The Secret with exactly this `data` (base64 by key), written when it holds anything else."""
+        place = (metadata["namespace"], metadata["name"])
+        mark = hash_content(data)
+        fact = self._fresh(place)
+        if fact is not None and fact.value == mark:
+            return
+        wished = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
+        found = await self._kube.get(SECRET, *place)
+        if found is None:
+            found = await create_or_get(self._kube, wished)
+        check_ours(found)
+        if found.get("data") != data:
+            version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+            found = await self._kube.replace({**wished, "metadata": {**metadata, **version}})
+        self._facts[place] = Fact(mark, self._monotonic())
+
+    def remember(self, namespace: str, name: str, value: Any) -> None:
+        """What was found out about a Secret, until it is looked at again."""
+        self._facts[namespace, name] = Fact(value, self._monotonic())
+
+    def recall(self, namespace: str, name: str) -> Any:
+        """What is remembered; None when it has to be looked at again."""
+        fact = self._fresh((namespace, name))
+        return None if fact is None else fact.value
+
+    async def fetch_data(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """`data` as it is now, base64 by key."""
+        found = await self._kube.get(SECRET, namespace, name)
+        if found is None:
+            return None
+        check_ours(found)
+        return found.get("data") or {}
 
     async def fetch(self, namespace: str, name: str) -> tuple[Mapping[str, str], str] | None:
         """The content as it is now, and its resource version."""
@@ -118,7 +149,7 @@ class SecretKeeper:
 
 def check_ours(found: Mapping[str, Any]) -> None:
     meta = found["metadata"]
-    if FOREIGN not in meta.get("labels", {}):
+    if OWNER_KIND not in meta.get("labels", {}):
         raise ForeignSecretError(
             f"Secret/{meta['name']} was not made by the operator, which needs this name: rename or delete it."
         )

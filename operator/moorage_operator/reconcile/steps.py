@@ -4,13 +4,13 @@ Phases open one after the other: what is in a later one waits until the workload
 whole realm. What is no longer wished is deleted last.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from moorage_operator.kube.cache import Cached
 from moorage_operator.reconcile.compare import OWNS_REPLICAS, says_what_we_wish, seal_wish
-from moorage_operator.reconcile.rollout import WORKLOADS, observe_progress
+from moorage_operator.reconcile.rollout import WORKLOADS, gave_up, is_complete, observe_progress
 from moorage_operator.resources.manifest import KEEP, Body, Manifest, Phase
 
 Live = Callable[[Mapping[str, Any]], dict[str, Any] | None]
@@ -112,17 +112,41 @@ def _number(manifest: Manifest, number: int) -> Body:
     }
 
 
-def why_blocked(phase: Phase, realm: Sequence[Manifest], live: Live) -> str | None:
-    """Why `phase` is not open: the first workload of an earlier phase, anywhere in the realm, that is not ready."""
-    for manifest in realm:
-        if manifest.phase >= phase or manifest.kind not in WORKLOADS:
+def why_blocked(
+    phase: Phase, mine: Sequence[Manifest], others: Iterable[Sequence[Manifest]], live: Live
+) -> str | None:
+    """Why `phase` is not open: a workload of an earlier phase that is not ready.
+
+    Of the resource itself everything counts, stores and preflight included. Of the realm's other resources only what
+    can be waited for: one that is held up by its own store, is new, or gave up, does not stop the others.
+    """
+    for manifest in mine:
+        if manifest.phase < phase and manifest.kind in (*WORKLOADS, "Job"):
+            reason = _why_not_ready(manifest, live(manifest.body))
+            if reason is not None:
+                return reason
+    if phase <= Phase.STORES:
+        return None
+    for manifests in others:
+        stores = (one for one in manifests if one.phase == Phase.STORES and one.kind in WORKLOADS)
+        if any(_why_not_ready(one, live(one.body)) for one in stores):
             continue
-        found = live(manifest.body)
-        if found is None:
-            return f"{manifest.kind}/{manifest.name} comes first and is not there yet"
-        if _plan_object(manifest, found):
-            return f"{manifest.kind}/{manifest.name} comes first and is not up to date yet"
-        progress = observe_progress(found)
-        if not progress.settled:
-            return f"comes after {progress.why_not}"
+        for manifest in manifests:
+            found = live(manifest.body) if manifest.kind == "Deployment" and manifest.phase < phase else None
+            if found is not None and not gave_up(found):
+                reason = _why_not_ready(manifest, found)
+                if reason is not None:
+                    return reason
     return None
+
+
+def _why_not_ready(manifest: Manifest, found: dict[str, Any] | None) -> str | None:
+    title = f"{manifest.kind}/{manifest.name}"
+    if found is None:
+        return f"{title} comes first and is not there yet"
+    if manifest.kind == "Job":
+        return None if is_complete(found) else f"{title} has to succeed first"
+    if _plan_object(manifest, found):
+        return f"{title} comes first and is not up to date yet"
+    progress = observe_progress(found)
+    return None if progress.settled else progress.why_not

@@ -1,0 +1,124 @@
+"""What the stores that we run need before their pods: certificates of etcd, credentials of MinIO, and whether an etcd
+was founded.
+"""
+
+import base64
+import datetime as dt
+import secrets
+from collections.abc import Callable, Mapping
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from moorage_operator.kube.kinds import CONFIG_MAP, STATEFUL_SET
+from moorage_operator.reconcile.rollout import observe_progress
+from moorage_operator.reconcile.secret_keeper import SecretKeeper
+from moorage_operator.reconcile.world import World
+from moorage_operator.resources.context import EtcdState
+from moorage_operator.resources.manifest import Body, build_labels, build_metadata
+from moorage_operator.resources.names import (
+    etcd_authority_secret,
+    etcd_part,
+    etcd_state,
+    store_credentials,
+    store_part,
+)
+from moorage_operator.resources.pki import Pki, advance_pki, found_pki
+from moorage_operator.resources.pki_secrets import build_pki_secrets, build_subject, parse_pki
+from moorage_operator.resources.store import build_credentials_secret
+from moorage_operator.spec.blockpool import BlockPool
+from moorage_operator.spec.metadatacluster import MetadataCluster
+from moorage_operator.spec.parts import ManagedEtcd
+from moorage_operator.spec.realm import Realm
+
+
+class StoreMaker:
+    """Idempotent; the authorities are written before what they signed is."""
+
+    def __init__(self, world: World, keeper: SecretKeeper, now: Callable[[], dt.datetime]) -> None:
+        self._world = world
+        self._keeper = keeper
+        self._now = now
+
+    async def ensure(self, realm: Realm) -> Mapping[str, EtcdState]:
+        """MetadataCluster name → its managed etcd, for all that have one."""
+        for pool in realm.pools:
+            if pool.spec.store.managed is not None:
+                await self._ensure_credentials(pool)
+        return {
+            cluster.metadata.name: await self._ensure_etcd(
+                cluster, cluster.spec.etcd.managed or ManagedEtcd()
+            )
+            for cluster in realm.clusters
+            if cluster.spec.etcd.type == "Managed"
+        }
+
+    async def _ensure_credentials(self, pool: BlockPool) -> None:
+        name = store_credentials(pool.metadata.name)
+        labels = build_labels(pool, store_part(pool.metadata.name), "store")
+        # Kept like the data that they open.
+        metadata = build_metadata(pool, name, labels, keep=True)
+
+        def make() -> dict[str, str]:
+            data = build_credentials_secret(secrets.token_hex(10), secrets.token_urlsafe(30))
+            return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+        await self._keeper.ensure(metadata, make, _has_credentials)
+
+    async def _ensure_etcd(self, cluster: MetadataCluster, managed: ManagedEtcd) -> EtcdState:
+        name, namespace = cluster.metadata.name, cluster.metadata.namespace
+        whole = self._is_whole(namespace, name)
+        state = self._world.built[CONFIG_MAP].get(namespace, etcd_state(name))
+        founded = state is not None and (state.decode().get("data") or {}).get("founded") == "true"
+        revision = await self._ensure_certificates(cluster, managed, members_settled=whole)
+        return EtcdState(founded=founded or whole, bundle_revision=revision)
+
+    def _is_whole(self, namespace: str, cluster: str) -> bool:
+        """Every member is ready, and of the newest template."""
+        found = self._world.built[STATEFUL_SET].get(namespace, etcd_part(cluster))
+        if found is None:
+            return False
+        progress = observe_progress(found.decode())
+        return progress.settled and progress.desired > 0
+
+    async def _ensure_certificates(
+        self, cluster: MetadataCluster, managed: ManagedEtcd, *, members_settled: bool
+    ) -> int:
+        """The bundle's revision. Looked at anew every few minutes; nothing is renewed while the cluster is paused."""
+        name, namespace = cluster.metadata.name, cluster.metadata.namespace
+        authority = etcd_authority_secret(name)
+        known = self._keeper.recall(namespace, authority)
+        if isinstance(known, int):
+            return known
+        subject = build_subject(name, namespace, managed.replicas)
+        before = await self._read_pki(namespace, authority)
+        if before is None:
+            pki = found_pki(subject, self._now(), _new_key)
+        elif cluster.spec.paused:
+            pki = before
+        else:
+            pki = advance_pki(before, subject, self._now(), _new_key, bundle_loaded=members_settled)
+        for secret, data in build_pki_secrets(name, pki).items():
+            await self._keeper.ensure_exactly(self._metadata(cluster, secret), data)
+        self._keeper.remember(namespace, authority, pki.bundle_revision)
+        return pki.bundle_revision
+
+    async def _read_pki(self, namespace: str, name: str) -> Pki | None:
+        found = await self._keeper.fetch_data(namespace, name)
+        try:
+            return None if found is None else parse_pki(found)
+        except ValueError:
+            return None
+
+    def _metadata(self, cluster: MetadataCluster, name: str) -> Body:
+        labels = build_labels(cluster, etcd_part(cluster.metadata.name), "etcd")
+        return build_metadata(cluster, name, labels)
+
+
+def _has_credentials(content: Mapping[str, str]) -> bool:
+    if not all(content[name] for name in ("access_key_id", "secret_access_key", "config.env")):
+        raise ValueError("empty")
+    return True
+
+
+def _new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
