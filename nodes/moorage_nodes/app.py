@@ -47,6 +47,12 @@ ROLE_MODULES: dict[str, str] = {
 TOOL_MODULES: dict[str, str] = {
     "proxy": "moorage_nodes.proxy.main",
 }
+# What runs once and ends; each module has `main(arguments) -> exit code`.
+JOB_MODULES: dict[str, str] = {
+    "fsck": "moorage_nodes.fsck.command",
+    "gc": "moorage_nodes.gc.command",
+    "scrub": "moorage_nodes.scrub.command",
+}
 KEEP_ALIVE_SECONDS = 90  # longer than the proxy keeps idle connections, so that it is the proxy that closes
 FINISH_SECONDS = 7  # for what is in flight when the drain ends
 FILE_POLL_SECONDS = 1.0
@@ -236,11 +242,11 @@ async def serve(settings: Settings) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["gc"] and "--scheduled" not in argv:
-        run_once: Callable[[list[str]], int] = importlib.import_module("moorage_nodes.gc.command").main
+    if argv and argv[0] in JOB_MODULES and "--scheduled" not in argv:
+        run_once: Callable[[list[str]], int] = importlib.import_module(JOB_MODULES[argv[0]]).main
         return run_once(argv[1:])
     parser = argparse.ArgumentParser(prog="moorage-nodes", description="Run one Moorage server.")
-    parser.add_argument("role", choices=(*get_args(Role), *TOOL_MODULES))
+    parser.add_argument("role", choices=sorted({*get_args(Role), *TOOL_MODULES, *JOB_MODULES}))
     parser.add_argument("--settings", required=True, type=Path, metavar="FILE")
     parser.add_argument(
         "--scheduled", action="store_true", help="gc: keep running, by the settings' schedule"
