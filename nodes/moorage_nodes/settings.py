@@ -151,12 +151,15 @@ class CheckSettings(_Section, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-def load_check_settings(path: Path) -> CheckSettings:
-    """OSError; InvalidFieldError."""
+def parse_check_settings(data: bytes) -> CheckSettings:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CheckSettings)
+        return msgspec.json.decode(data, type=CheckSettings)
     except msgspec.DecodeError as error:
         raise InvalidFieldError(f"The settings file is wrong: {error}", field="settings") from None
+
+
+def load_check_settings(path: Path) -> CheckSettings:
+    return parse_check_settings(path.read_bytes())
 
 
 def parse_settings(data: bytes) -> Settings:

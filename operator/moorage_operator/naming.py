@@ -27,6 +27,11 @@ def gc_service(server_key: str) -> str:
     return f"gc-{server_key}"
 
 
+def check_service(server_key: str) -> str:
+    """Whom fsck and scrub of a metadata cluster speak as."""
+    return f"check-{server_key}"
+
+
 def replica_name(service: str, number: int) -> str:
     return f"{service}-{number}"
 

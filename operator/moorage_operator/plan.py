@@ -15,6 +15,7 @@ from moorage_operator.naming import (
     METADATA_TIERS,
     auth_prefix,
     block_service,
+    check_service,
     gc_service,
     metadata_prefix,
     notifier_prefix,
@@ -26,7 +27,7 @@ from moorage_operator.spec.notifier import Notifier
 from moorage_operator.spec.realm import Realm
 from moorage_operator.spec.scalars import parse_duration
 
-Role = Literal["auth", "l1", "l2", "l3", "block", "notify", "gc"]
+Role = Literal["auth", "l1", "l2", "l3", "block", "notify", "gc", "check"]
 
 UPLOAD_IDLE_SECONDS = 24 * 3600
 
@@ -47,6 +48,7 @@ _AUDIENCES: Mapping[Role, tuple[str, ...]] = {
     "notify": ("moorage:service:auth", "moorage:service:l1"),
     # It alone may have block servers take bytes away.
     "gc": ("moorage:collector", "moorage:service:auth"),
+    "check": ("moorage:checker",),
 }
 
 
@@ -137,6 +139,12 @@ def plan_services(realm: Realm) -> tuple[Service, ...]:
     )
 
 
+def plan_checks(realm: Realm) -> tuple[Service, ...]:
+    """Whom fsck and scrub run as, one of each metadata cluster: no server runs for them, but they have keys."""
+    keys = [cluster.spec.server_key for cluster in realm.clusters]
+    return tuple(Service("check", check_service(key), key) for key in keys)
+
+
 def build_routing_table(realm: Realm, hosts: tuple[str, ...], revision: int) -> RoutingTable:
     """The one value that `/get_servers` and the proxy follow."""
     return RoutingTable(
@@ -225,6 +233,27 @@ def build_settings(
     if service.role == "gc":
         settings["gc"] = _build_gc(_cluster_of(realm, service.owner))
     return settings
+
+
+def build_check_settings(check: Service, realm: Realm, wiring: Wiring) -> dict[str, Any]:
+    """The settings file of `moorage-nodes fsck` and `scrub` (`moorage_nodes.settings.CheckSettings`).
+
+    It needs no more of `wiring` than the servers of the cluster, and the key of its own.
+    """
+    cluster = _cluster_of(realm, check.owner)
+    return {
+        "role": check.role,
+        "name": check.name,
+        "signing_key_file": wiring.signing_keys[check.name],
+        "etcd": build_etcd_settings(wiring.etcd[tier_service("l3", check.owner)]),
+        "cluster": _build_cluster(cluster),
+        "peers": {"block": _block_peers(cluster, wiring)},
+    }
+
+
+def _block_peers(cluster: MetadataCluster, wiring: Wiring) -> dict[str, list[str]]:
+    pools = [pool.name for pool in cluster.spec.block_pools]
+    return {pool: list(wiring.internal_urls[block_service(pool)]) for pool in pools}
 
 
 def build_etcd_settings(target: EtcdTarget) -> dict[str, Any]:
@@ -320,8 +349,7 @@ def _build_peers(service: Service, realm: Realm, wiring: Wiring) -> dict[str, An
         return peers | {"l1": tier("l1", keys)}
     if service.role in {"l1", "gc"}:
         cluster = _cluster_of(realm, service.owner)
-        pools = cluster.spec.block_pools
-        block = {pool.name: list(wiring.internal_urls[block_service(pool.name)]) for pool in pools}
+        block = _block_peers(cluster, wiring)
     if service.role == "gc":
         peers["block"] = block
     if service.role == "l1":

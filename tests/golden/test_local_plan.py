@@ -8,7 +8,7 @@ import pytest
 
 from moorage_operator.local.datadir import DataDir
 from moorage_operator.local.processes import LocalPlan, Machine, Tools, build_local_plan, list_ports
-from moorage_operator.plan import PublicKey, plan_services
+from moorage_operator.plan import PublicKey, plan_checks, plan_services
 
 
 def plan_of(realm, engine, *, host="127.0.0.1") -> LocalPlan:
@@ -20,7 +20,10 @@ def plan_of(realm, engine, *, host="127.0.0.1") -> LocalPlan:
         host=host,
         port=8000,
         ports={name: 20_000 + number for number, name in enumerate(names)},
-        public_keys=tuple(PublicKey(s.name, f"kid-{s.name}", f"PEM {s.name}") for s in plan_services(realm)),
+        public_keys=tuple(
+            PublicKey(s.name, f"kid-{s.name}", f"PEM {s.name}")
+            for s in (*plan_services(realm), *plan_checks(realm))
+        ),
         environment={"PATH": "/bin"},
         workers=2,
     )

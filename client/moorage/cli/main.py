@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points, version
 import click
 
 COMMANDS = "moorage.commands"
-_EXTRAS = {"up": "local"}
+_EXTRAS = {"up": "local", "fsck": "local", "scrub": "local"}
 
 
 class _Discovered(click.Group):

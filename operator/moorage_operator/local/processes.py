@@ -30,10 +30,12 @@ from moorage_operator.plan import (
     Service,
     StoreTarget,
     Wiring,
+    build_check_settings,
     build_routing_table,
     build_settings,
     build_trust,
     etcd_prefix,
+    plan_checks,
     plan_services,
     public_hosts,
 )
@@ -143,13 +145,13 @@ def list_ports(realm: Realm, engine: Engine) -> tuple[str, ...]:
 
 def build_local_plan(realm: Realm, machine: Machine) -> LocalPlan:
     """Everything that `moorage up` starts for this realm, and every file that it is told by."""
-    services = plan_services(realm)
+    services, checks = plan_services(realm), plan_checks(realm)
     data = machine.data
     table = build_routing_table(realm, build_hosts(machine.host, machine.port, realm), REVISION)
-    wiring = _wire(realm, services, machine)
+    wiring = _wire(realm, services, checks, machine)
     files: dict[PurePath, str] = {
         data.routing: msgspec.json.format(msgspec.json.encode(table)).decode(),
-        data.trust: _json(build_trust(machine.public_keys, services, REVISION)),
+        data.trust: _json(build_trust(machine.public_keys, (*services, *checks), REVISION)),
         data.nginx_conf: _build_proxy(table, services, machine),
     }
     servers = []
@@ -159,6 +161,8 @@ def build_local_plan(realm: Realm, machine: Machine) -> LocalPlan:
             listen = Listen(LOOPBACK, machine.ports[f"{name}.public"], machine.ports[f"{name}.internal"])
             files[data.settings(name)] = _json(build_settings(service, name, listen, realm, wiring))
             servers.append(_server(service, name, listen, machine))
+    for check in checks:
+        files[data.settings(check.name)] = _json(build_check_settings(check, realm, wiring))
     store = _minio(machine) if machine.tools.engine == "minio" else _seaweedfs(machine)
     return LocalPlan(
         url=f"http://{_reachable(machine.host, machine.port)}",
@@ -219,7 +223,9 @@ def _s3_endpoint(machine: Machine) -> str:
     return f"http://{LOOPBACK}:{machine.ports['s3']}"
 
 
-def _wire(realm: Realm, services: tuple[Service, ...], machine: Machine) -> Wiring:
+def _wire(
+    realm: Realm, services: tuple[Service, ...], checks: tuple[Service, ...], machine: Machine
+) -> Wiring:
     data = machine.data
     etcd = (f"http://{LOOPBACK}:{machine.ports['etcd']}",)
     stateful = {AUTH} | {
@@ -242,7 +248,7 @@ def _wire(realm: Realm, services: tuple[Service, ...], machine: Machine) -> Wiri
             )
             for pool in realm.pools
         },
-        signing_keys={service.name: str(data.signing_key(service.name)) for service in services},
+        signing_keys={each.name: str(data.signing_key(each.name)) for each in (*services, *checks)},
         routing_file=str(data.routing),
         trust_file=str(data.trust),
         admin_token_file=str(data.admin_token),

@@ -5,15 +5,14 @@ import json
 import os
 import random
 import shlex
-import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from moorage_operator.local import nodes_command
 from moorage_operator.local.atomic import write_atomically
 from moorage_operator.local.buckets import ensure_buckets
 from moorage_operator.local.claim import claim
@@ -44,7 +43,7 @@ from moorage_operator.local.tools import (
     ensure_seaweedfs,
     find_s3_server,
 )
-from moorage_operator.plan import plan_services
+from moorage_operator.plan import plan_checks, plan_services
 from moorage_operator.spec.load import parse_realm
 from moorage_operator.spec.problems import ManifestError
 from moorage_operator.spec.realm import Realm
@@ -118,7 +117,7 @@ def _ensure_tools(data: DataDir, report: Report) -> Tools:
         s3=str(s3.binary),
         engine=s3.engine,
         nginx=str(ensure_nginx(report.progress)),
-        nodes=find_nodes_command(),
+        nodes=nodes_command.find_nodes_command(),
     )
 
 
@@ -131,7 +130,7 @@ def _describe_machine(
         host=host,
         port=port,
         ports=_choose_ports(realm, data, tools, port, reservations),
-        public_keys=ensure_signing_keys(data, plan_services(realm)),
+        public_keys=ensure_signing_keys(data, (*plan_services(realm), *plan_checks(realm))),
         environment={name: os.environ[name] for name in _INHERITED if name in os.environ},
         workers=min(os.cpu_count() or 1, 4),
         nginx_user="root" if os.geteuid() == 0 else None,
@@ -191,15 +190,6 @@ def _ensure_s3(data: DataDir, report: Report) -> S3Server:
             return found
         case other:
             raise UpError(f"{data.engine} names an unknown S3 server: {other!r}.")
-
-
-def find_nodes_command() -> tuple[str, ...]:
-    """How our own servers are started: the script beside this Python, else the one on PATH."""
-    beside = Path(sys.executable).with_name("moorage-nodes")
-    command = str(beside) if beside.exists() else shutil.which("moorage-nodes")
-    if command is None:
-        raise UpError("The servers are not installed: pip install 'moorage[local]'.")
-    return (command,)
 
 
 def _choose_ports(

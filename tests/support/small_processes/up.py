@@ -6,11 +6,11 @@ What it does with etcd, S3 and NGINX can be tested so in a second, without waiti
 import sys
 from pathlib import Path
 
-from moorage_operator.local import run
+from moorage_operator.local import nodes_command
 from moorage_operator.local.command import up
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
 if __name__ == "__main__":
-    run.find_nodes_command = lambda: (sys.executable, str(STAND_IN))
+    nodes_command.find_nodes_command = lambda: (sys.executable, str(STAND_IN))
     up()

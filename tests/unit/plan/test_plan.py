@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage_nodes.settings import Settings, parse_settings
+from moorage_nodes.settings import Settings, parse_check_settings, parse_settings
 from moorage_nodes.tokens import Audience
 from moorage_operator.local.datadir import DataDir
 from moorage_operator.local.processes import (
@@ -16,7 +16,7 @@ from moorage_operator.local.processes import (
     build_local_plan,
     list_ports,
 )
-from moorage_operator.plan import PublicKey, build_routing_table, build_trust, plan_services
+from moorage_operator.plan import PublicKey, build_routing_table, build_trust, plan_checks, plan_services
 from moorage_operator.spec.load import parse_realm
 from moorage_operator.spec.realm import Realm
 
@@ -40,7 +40,7 @@ def read(name: str) -> Realm:
 def plan_of(realm: Realm, engine="seaweedfs") -> LocalPlan:
     tools = Tools("/bin/etcd", f"/bin/{engine}", engine, "/bin/nginx", ("/bin/moorage-nodes",))
     ports = {name: 20_000 + number for number, name in enumerate(list_ports(realm, engine))}
-    keys = tuple(PublicKey(s.name, s.name, "PEM") for s in plan_services(realm))
+    keys = tuple(PublicKey(s.name, s.name, "PEM") for s in (*plan_services(realm), *plan_checks(realm)))
     data = DataDir(Path("/data"))
     machine = Machine(data, tools, "127.0.0.1", 8080, ports, keys, {"PATH": "/bin"}, workers=2)
     return build_local_plan(realm, machine)
@@ -71,6 +71,19 @@ def test_every_server_runs_twice_on_ports_of_its_own_and_collectors_once(realm):
     assert sorted(names) == sorted([*twice, *(f"{s.name}-0" for s in plan_services(realm) if s.role == "gc")])
     ports = [port for spec in plan.processes for port in spec.ports]
     assert len(set(ports)) == len(ports)
+
+
+def test_fsck_and_scrub_can_read_their_settings_and_may_change_nothing(two_clusters):
+    plan = plan_of(two_clusters)
+    servers = settings_of(plan)
+    for check in plan_checks(two_clusters):
+        settings = parse_check_settings(plan.files[Path(f"/data/run/{check.name}.json")].encode())
+        assert settings.cluster.server_key == check.owner
+        assert settings.etcd == servers[f"l3-{check.owner}-0"].etcd
+        assert settings.peers.block == servers[f"l1-{check.owner}-0"].peers.block
+    trust = json.loads(plan.files[Path("/data/run/trust.json")])
+    audiences = [key["audiences"] for key in trust["keys"] if key["issuer"] == "check"]
+    assert audiences == [["moorage:checker"]] * 2
 
 
 def test_each_role_is_told_what_it_needs_and_no_more(two_clusters):
