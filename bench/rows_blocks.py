@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 import obstore
+from cpu import Meter
 from load import build_request, drain, drive, expect_status
-from measure import Row, bound, side_by_side
+from measure import Row, Sample, bound, side_by_side
 from obstore.store import S3Store
-from rows_http import META, User, stream_of
+from rows_http import META, User, stream_of, timed
 from system import BLOCK, System, front, rss_mib
 
 from moorage.core.wire import StoreChunk
@@ -77,7 +78,7 @@ async def raw_rows(system: System, user: User) -> list[Row]:
         ours_stored: list[str] = []
         theirs_stored: list[str] = []
 
-        async def put_ours(_: int) -> float:
+        async def put_ours(_: int) -> Sample:
             requests = []
             for _ in range(CONNECTIONS * EACH):
                 data, digest = fresh_chunk()
@@ -87,16 +88,16 @@ async def raw_rows(system: System, user: User) -> list[Row]:
                         "PUT", f"{BLOCKS}/chunks/{digest}", host="127.0.0.1", token=token, body=data
                     )
                 )
-            return expect_status(await drive(port, [stream_of(own) for own in split(requests)])).rate
+            return await timed(port, [stream_of(own) for own in split(requests)])
 
-        async def put_theirs(_: int) -> float:
+        async def put_theirs(_: int) -> Sample:
             requests = []
             for _ in range(CONNECTIONS * EACH):
                 data, digest = fresh_chunk()
                 theirs_stored.append(f"direct/{digest}")
                 s3_port, request = presigned(store, "PUT", theirs_stored[-1], data)
                 requests.append(request)
-            return expect_status(await drive(s3_port, [stream_of(own) for own in split(requests)])).rate
+            return await timed(s3_port, [stream_of(own) for own in split(requests)])
 
         put = await side_by_side(
             "PUT raw chunk of 4 MiB through NGINX and a block server",
@@ -110,14 +111,14 @@ async def raw_rows(system: System, user: User) -> list[Row]:
             assert digest
         await commit_chunks(system, user, token, "raw", ours_stored[chosen])
 
-        async def get_ours(_: int) -> float:
+        async def get_ours(_: int) -> Sample:
             requests = [user.request("GET", f"{BLOCKS}/chunks/{digest}") for digest in ours_stored[chosen]]
-            return expect_status(await drive(port, [stream_of(own) for own in split(requests)])).rate
+            return await timed(port, [stream_of(own) for own in split(requests)])
 
-        async def get_theirs(_: int) -> float:
+        async def get_theirs(_: int) -> Sample:
             signed = [presigned(store, "GET", name) for name in theirs_stored[chosen]]
             requests = [request for _, request in signed]
-            return expect_status(await drive(signed[0][0], [stream_of(own) for own in split(requests)])).rate
+            return await timed(signed[0][0], [stream_of(own) for own in split(requests)])
 
         get = await side_by_side(
             "GET raw chunk of 4 MiB through NGINX and a block server",
@@ -145,22 +146,22 @@ async def base64_row(system: System, user: User) -> Row:
 
     with front(system, {BLOCK: [system.public(f"{BLOCK}-0")]}) as port:
 
-        async def ours(_: int) -> float:
+        async def ours(_: int) -> Sample:
             requests = [
                 build_request(
                     "POST", f"{BLOCKS}/store_chunk", host="127.0.0.1", token=token, body=build_body()
                 )
                 for _ in range(CONNECTIONS * EACH)
             ]
-            return expect_status(await drive(port, [stream_of(own) for own in split(requests)])).rate
+            return await timed(port, [stream_of(own) for own in split(requests)])
 
-        async def theirs(_: int) -> float:
+        async def theirs(_: int) -> Sample:
             bodies = [build_body() for _ in range(CONNECTIONS * EACH)]
-            started = time.perf_counter()
-            for body in bodies:
-                for chunk in decoder.decode(body):
-                    hashlib.sha256(chunk.data).hexdigest()
-            return len(bodies) / (time.perf_counter() - started)
+            with Meter(itself=True) as meter:
+                for body in bodies:
+                    for chunk in decoder.decode(body):
+                        hashlib.sha256(chunk.data).hexdigest()
+            return meter.sample(len(bodies))
 
         return await side_by_side(
             "store_chunk, base64 of 4 MiB",

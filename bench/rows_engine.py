@@ -10,7 +10,8 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
-from measure import Row, side_by_side
+from cpu import Meter
+from measure import Row, Sample, side_by_side
 from system import child, free_port, scratch, wait_for
 
 from moorage_nodes.metadata import keys, records
@@ -122,38 +123,38 @@ async def look_up(engine: Namespaces, bursts: list[list[Work]]) -> None:
         await engine.read(work.namespace, lambda view, wanted=wanted: view.need(wanted))
 
 
-async def commit_all(engine: Namespaces, bursts: list[list[Work]], *, together: bool = True) -> float:
-    started = time.perf_counter()
-    for burst in bursts:
-        changes = [
-            engine.change(work.namespace, plan_commit(work.upload_id, FileCommit(work.file_id, 1)))
-            for work in burst
-        ]
-        if together:
-            await asyncio.gather(*changes)
-        else:
-            for change in changes:
-                await change
-    return BURSTS * TOGETHER / (time.perf_counter() - started)
+async def commit_all(engine: Namespaces, bursts: list[list[Work]], *, together: bool = True) -> Sample:
+    with Meter(itself=True) as meter:
+        for burst in bursts:
+            changes = [
+                engine.change(work.namespace, plan_commit(work.upload_id, FileCommit(work.file_id, 1)))
+                for work in burst
+            ]
+            if together:
+                await asyncio.gather(*changes)
+            else:
+                for change in changes:
+                    await change
+    return meter.sample(BURSTS * TOGETHER)
 
 
-async def send_singly(store: EtcdStore, recorded: list[Txn], *, heads: dict[bytes, int] | None) -> float:
+async def send_singly(store: EtcdStore, recorded: list[Txn], *, heads: dict[bytes, int] | None) -> Sample:
     """The recorded transactions, `TOGETHER` in flight. `heads`: compare each head as our own writes left it;
     None: compare no head (in one namespace only one of them could win).
     """
     bursts = [recorded[start : start + TOGETHER] for start in range(0, len(recorded), TOGETHER)]
-    seconds = 0.0
+    seconds = cpu = 0.0
     for burst in bursts:
         prepared = [_rebased(txn, heads) for txn in burst]
-        started = time.perf_counter()
-        results = await asyncio.gather(*(store.transact(txn) for txn in prepared))
-        seconds += time.perf_counter() - started
+        with Meter(itself=True) as meter:
+            results = await asyncio.gather(*(store.transact(txn) for txn in prepared))
+        seconds, cpu = seconds + meter.seconds, cpu + meter.cpu
         if not all(result.succeeded for result in results):
             raise RuntimeError("a transaction of the comparison failed: it would measure nothing")
         if heads is not None:
             for txn, result in zip(burst, results, strict=True):
                 heads[txn.compares[0].key] = result.revision
-    return len(recorded) / seconds
+    return Sample(len(recorded) / seconds, cpu / len(recorded))
 
 
 def _rebased(txn: Txn, heads: dict[bytes, int] | None) -> Txn:
@@ -187,13 +188,13 @@ async def _row(ours_store: EtcdStore, theirs_store: EtcdStore, name: str, namesp
     engine = engine_on(group)
     recorded: list[list[Txn]] = []
 
-    async def ours(_: int) -> float:
+    async def ours(_: int) -> Sample:
         bursts = build_work(namespaces, f"{next(labels):03}")
         await seed(ours_store, bursts)
         await look_up(engine, bursts)
         return await commit_all(engine, bursts)
 
-    async def theirs(_: int) -> float:
+    async def theirs(_: int) -> Sample:
         # The same keys and bytes: recorded from commits made one by one, then sent under the other prefix.
         bursts = build_work(namespaces, f"{next(labels):03}")
         await seed(ours_store, bursts)

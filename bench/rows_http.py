@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpu import Meter
 from load import Result, build_request, drive, expect_status
-from measure import Row, side_by_side
+from measure import Row, Sample, side_by_side
 from system import KEY, L1, System, front, plain_server, scratch
 
 META = f"/meta/{KEY}"
@@ -34,6 +35,13 @@ class User:
 
 def stream_of(requests: list[bytes]) -> Stream:
     return lambda: iter(requests)
+
+
+async def timed(port: int, streams: list[Stream]) -> Sample:
+    """All requests, each answered 200; the CPU is that of the servers."""
+    with Meter() as meter:
+        result = expect_status(await drive(port, streams))
+    return meter.sample(len(result.latencies), result.seconds)
 
 
 def new_user(system: System, name: str) -> User:
@@ -81,13 +89,12 @@ async def commits_row(system: System, users: list[User]) -> Row:
     with front(system, {L1: [system.public(f"{L1}-0")]}) as port, plain_server() as plain:
         with front(system, {L1: [f"127.0.0.1:{plain}"]}) as nothing:
 
-            async def ours(_: int) -> float:
+            async def ours(_: int) -> Sample:
                 requests[:] = await prepare_commits(port, users, COMMITS_EACH, f"c{next(labels)}")
-                result = await drive(port, [stream_of(own) for own in requests])
-                return expect_status(result).rate
+                return await timed(port, [stream_of(own) for own in requests])
 
-            async def theirs(_: int) -> float:
-                return expect_status(await drive(nothing, [stream_of(own) for own in requests])).rate
+            async def theirs(_: int) -> Sample:
+                return await timed(nothing, [stream_of(own) for own in requests])
 
             return await side_by_side(
                 f"commits over HTTP, one L1 process, {CLIENTS} clients",
@@ -103,7 +110,7 @@ async def batch_row(system: System, user: User) -> Row:
     files = 1000
     with front(system, {L1: [system.public(f"{L1}-0")]}) as port:
 
-        async def ours(_: int) -> float:
+        async def ours(_: int) -> Sample:
             label = f"b{next(labels)}"
             names = [f"{label}-{n}" for n in range(files)]
             chunks = [{"hash": HASH, "size": len(CONTENT)}]
@@ -113,17 +120,18 @@ async def batch_row(system: System, user: User) -> Row:
             )
             token = json.loads(expect_status(answered).bodies[0])["upload_token"]
             commit = {"upload_token": token, "files": [{"file_id": n, "new_version": 1} for n in names]}
-            result = await drive(
-                port, [stream_of([user.request("POST", f"{META}/files:batch_commit", commit)])], keep=True
-            )
+            with Meter() as meter:
+                result = await drive(
+                    port, [stream_of([user.request("POST", f"{META}/files:batch_commit", commit)])], keep=True
+                )
             outcomes = json.loads(expect_status(result).bodies[0])["files"]
             if any(outcome["status"] != "committed" for outcome in outcomes):
                 raise RuntimeError(f"not all were committed: {outcomes[:2]}")
-            return files / result.seconds
+            return meter.sample(files, result.seconds)
 
-        async def theirs(_: int) -> float:
+        async def theirs(_: int) -> Sample:
             (own,) = await prepare_commits(port, [user], files, f"s{next(labels)}")
-            return expect_status(await drive(port, [stream_of(own[n::64]) for n in range(64)])).rate
+            return await timed(port, [stream_of(own[n::64]) for n in range(64)])
 
         return await side_by_side(
             "batch_commit of 1,000 new files", "the same by single commits, 64 at once", ours, theirs, reach=5
@@ -156,11 +164,11 @@ async def _read_row(system: System, port: int, name: str, request: bytes, payloa
     with plain_server(*([] if payload is None else [str(payload)])) as plain:
         with front(system, {L1: [f"127.0.0.1:{plain}"]}) as nothing:
 
-            async def ours(_: int) -> float:
-                return expect_status(await drive(port, streams)).rate
+            async def ours(_: int) -> Sample:
+                return await timed(port, streams)
 
-            async def theirs(_: int) -> float:
-                return expect_status(await drive(nothing, streams)).rate
+            async def theirs(_: int) -> Sample:
+                return await timed(nothing, streams)
 
             against = (
                 "a FastAPI route that does nothing" if payload is None else "… that returns the same bytes"

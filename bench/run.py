@@ -59,7 +59,7 @@ async def _rows_of(name: str, system: System, user: User) -> list[Row]:
 
 
 def table_of(rows: list[Row]) -> Table:
-    table = Table("measure", "against", "ours", "theirs", "ratio", "reach", "")
+    table = Table("measure", "against", "ours", "theirs", "ratio", "reach", "", "CPU ms each: ours", "theirs")
     for row in rows:
         table.add_row(
             row.name,
@@ -69,6 +69,8 @@ def table_of(rows: list[Row]) -> Table:
             "" if row.ratio is None else f"{row.ratio:.2f}",
             row.reach,
             "yes" if row.reached else "NO",
+            "" if row.ours_cpu is None else f"{row.ours_cpu:.3f}",
+            "" if row.theirs_cpu is None else f"{row.theirs_cpu:.3f}",
         )
     return table
 
@@ -92,7 +94,7 @@ async def main() -> int:
                 f"{row.name}: {row.ours:,.1f} {row.unit}" + (f", {row.ratio:.2f}" if row.ratio else "")
             )
     if not arguments.json:
-        Console(width=150).print(table_of(rows))
+        Console(width=170).print(table_of(rows))
     return 0 if all(row.reached for row in rows) else 1
 
 

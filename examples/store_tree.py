@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -72,12 +73,21 @@ class Store:
 
     def __init__(self, url: str, username: str, password: str) -> None:
         self.http = httpx.Client(timeout=60)
-        login = self.answer("POST", f"{url}/auth", json={"username": username, "password": password})
-        self.headers = {"Authorization": f"Bearer {login['token']}"}
+        self.url = url
+        self.login = self.answer("POST", f"{url}/auth", json={"username": username, "password": password})
         servers = self.answer("GET", f"{url}/get_servers", headers=self.headers)
         scheme = url.partition("://")[0]
         self.meta = f"{scheme}://{servers['meta_servers'][0]}"
         self.block = f"{scheme}://{servers['block_servers'][0]}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """An access token is short-lived: it is renewed a while before it ends."""
+        left = datetime.fromisoformat(self.login["expires_at"]) - datetime.now(UTC)
+        if left < timedelta(minutes=2):
+            body = {"refresh_token": self.login["refresh_token"]}
+            self.login = self.answer("POST", f"{self.url}/auth/refresh", json=body)
+        return {"Authorization": f"Bearer {self.login['token']}"}
 
     def answer(self, method: str, url: str, **options: Any) -> Any:
         """The JSON of an answer. 503 means that nothing was acknowledged: the same request may be sent again."""

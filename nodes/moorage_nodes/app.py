@@ -137,23 +137,18 @@ class Process:
         self._access = access
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        public = build_app(
-            [
-                Mount(server.prefix, server.public, server.context),
-                Mount("", server.unprefixed, server.context),
-            ],
-            verifier=shared.verifier,
-            revocation=shared.generations,
-            title=f"Moorage {settings.role}",
-        )
-        self.probes = Probes(shared, server, public)
+        mounts = [
+            Mount(server.prefix, server.public, server.context),
+            Mount("", server.unprefixed, server.context),
+        ]
+        public = build_app(mounts, verifier=shared.verifier, revocation=shared.generations)
+        self.probes = Probes(shared, server, mounts)
         internal = build_app(
             [
                 Mount("", server.internal, server.context),
                 Mount("", build_probe_routes(settings.role), self.probes),
             ],
             verifier=shared.verifier,
-            title=f"Moorage {settings.role} internal",
         )
         self._public = _open_plane(
             Observed(public, shared.metrics, access), sockets=bool(server.public.sockets)

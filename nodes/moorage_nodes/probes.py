@@ -3,18 +3,18 @@
 import asyncio
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.responses import Response
 
 from moorage.core.errors import MoorageError
+from moorage_nodes.description import build_description
 from moorage_nodes.metrics import CONTENT_TYPE
 from moorage_nodes.server import Check, Server, Shared
 from moorage_nodes.tokens import PUBLIC, Allow, Audience
-from moorage_nodes.web import Call, Routes, json_response
+from moorage_nodes.web import Call, Mount, Routes, json_response
 
 CHECK_SECONDS = 1.5
 BEAT_SECONDS = 0.5
@@ -45,11 +45,11 @@ class Heartbeat:
 
 @dataclass(slots=True)
 class Probes:
-    """What the probes look at. `public_app` is described by `/openapi.json`."""
+    """What the probes look at. `public` is described by `/openapi.json`."""
 
     shared: Shared
     server: Server[Any]
-    public_app: FastAPI
+    public: Sequence[Mount[Any]]
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
     draining: bool = False
     started: float = field(default_factory=time.monotonic)
@@ -134,7 +134,9 @@ async def status(call: Call[Probes]) -> Response:
 
 async def openapi(call: Call[Probes]) -> Response:
     """The public port's routes as an OpenAPI document."""
-    return json_response(call.server.public_app.openapi())
+    probes = call.server
+    title = f"Moorage {probes.shared.settings.role}"
+    return json_response(await asyncio.to_thread(build_description, probes.public, title))
 
 
 def build_probe_routes(role: str) -> Routes[Probes]:

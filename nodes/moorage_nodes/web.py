@@ -1,9 +1,9 @@
 """HTTP for all servers: routes that name whom they let in, bounded bodies, one error shape, one handler path.
 
-A route is declared with `Routes.get/post/put/delete`; `build_app` makes the FastAPI application of one plane
-(public or internal) of one server. Handlers take a `Call` and return an answer struct or a Response; bodies are
-decoded by msgspec. FastAPI knows the routes and describes them (OpenAPI); requests reach them directly, since
-its dependency solving, unused here, costs more than the rest of a request (docs/adr/0003-direct-dispatch.md).
+A route is declared with `Routes.get/post/put/delete`; `build_app` makes the ASGI application of one plane (public or
+internal) of one server. Handlers take a `Call` and return an answer struct or a Response; bodies are decoded by
+msgspec. FastAPI describes the routes (description.py); requests reach them directly, since its dependency solving,
+unused here, costs more than the rest of a request (docs/adr/0003-direct-dispatch.md).
 """
 
 import re
@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
-from fastapi import FastAPI
 from msgspec import Struct
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -315,74 +314,21 @@ def _nothing_here() -> NotFoundError:
     return NotFoundError("There is nothing at this path.")
 
 
-class _Application(FastAPI):
-    """FastAPI that hands requests to the dispatcher instead of its own router."""
-
-    tree: RouteTree[Handle]
-    sockets: RouteTree[SocketHandle]
-
-    def build_middleware_stack(self) -> ASGIApp:
-        return _Dispatcher(self.tree, self.sockets)
-
-
-def _openapi_of(endpoint: Endpoint[Any], components: dict[type, dict[str, Any]]) -> dict[str, Any]:
-    described: dict[str, Any] = {"security": [] if endpoint.allow.public else [{"bearer": []}]}
-    if endpoint.body is not None:
-        schema = components[endpoint.body]
-        described["requestBody"] = {
-            "required": not endpoint.body_optional,
-            "content": {"application/json": {"schema": schema}},
-        }
-    elif endpoint.raw:
-        described["requestBody"] = {
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-        }
-    if endpoint.answer is not None:
-        schema = components[endpoint.answer]
-        described["responses"] = {
-            "200": {"description": "Done", "content": {"application/json": {"schema": schema}}}
-        }
-    return described
-
-
 def build_app(
-    mounts: Sequence[Mount[Any]], *, verifier: Verifier, title: str, revocation: Revocation | None = None
-) -> FastAPI:
+    mounts: Sequence[Mount[Any]], *, verifier: Verifier, revocation: Revocation | None = None
+) -> ASGIApp:
     """The application of one plane. With `revocation`, tokens of users are checked by it once they are verified.
 
     ValueError when two routes are the same.
     """
-    app = _Application(title=title, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.tree, app.sockets = RouteTree(), RouteTree()
+    tree: RouteTree[Handle] = RouteTree()
+    sockets: RouteTree[SocketHandle] = RouteTree()
     admission = Admission(verifier, revocation)
-    endpoints = [endpoint for mount in mounts for endpoint in mount.routes]
-    types = [kind for e in endpoints for kind in (e.body, e.answer) if kind is not None]
-    schemas, definitions = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    components = dict(zip(types, schemas, strict=True))
     for mount in mounts:
         for socket in mount.routes.sockets:
             upgrade = _socket_handle_of(socket, mount.server, admission)
-            app.sockets.add(WEBSOCKET, mount.prefix + socket.path, upgrade)
+            sockets.add(WEBSOCKET, mount.prefix + socket.path, upgrade)
         for endpoint in mount.routes:
             handle = _handle_of(endpoint, mount.server, admission)
-            app.tree.add(endpoint.method, mount.prefix + endpoint.path, handle)
-            app.add_api_route(
-                mount.prefix + endpoint.path,
-                handle,
-                methods=[endpoint.method],
-                name=endpoint.handler.__name__,
-                summary=(endpoint.handler.__doc__ or "").strip().split("\n")[0] or None,
-                response_model=None,
-                openapi_extra=_openapi_of(endpoint, components),
-            )
-    base_openapi = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = base_openapi()
-        parts = document.setdefault("components", {})
-        parts.setdefault("schemas", {}).update(definitions)
-        parts["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
-    return app
+            tree.add(endpoint.method, mount.prefix + endpoint.path, handle)
+    return _Dispatcher(tree, sockets)
