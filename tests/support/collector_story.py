@@ -71,7 +71,7 @@ async def check_nothing_else(bed: CollectorBed) -> None:
     held = [*KEPT[:2], b"waits", *(part + b"%d" % number for number in (1, 2) for part in LONG)]
     assert await bed.digests() == {digest_of(data) for data in held}
     assert len(await bed.object_names()) == 4
-    for kind, count in {"g": 4, "m": 5, "c": 3, "t": 0, "l": 0, "u": 0, "s": 0}.items():
+    for kind, count in {"g": 4, "m": 5, "c": 3, "t": 0, "l": 0, "o": 0, "u": 0, "s": 0}.items():
         found = [kv async for kvs in _scan(bed, kind) for kv in kvs]
         assert len(found) == count, (kind, found)
 

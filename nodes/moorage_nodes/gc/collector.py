@@ -201,8 +201,13 @@ class Collector:
     # --- the state ----------------------------------------------------------------------------------------------
 
     async def _read_state(self) -> CollectorState:
-        kv = await self._store.get(keys.COLLECTOR_STATE)
-        return CollectorState() if kv is None else records.decode(CollectorState, kv.value)
+        snapshot = await self._store.get_many([keys.COLLECTOR_STATE])
+        kv = snapshot.found.get(keys.COLLECTOR_STATE)
+        state = CollectorState() if kv is None else records.decode(CollectorState, kv.value)
+        if state.samples and state.samples[-1][0] > snapshot.revision:
+            # The keys were brought into another etcd, whose revisions say nothing of what happened before.
+            return replace(state, samples=[])
+        return state
 
     async def _write_state(self, state: CollectorState, tenure: Tenure) -> int:
         put = Put(keys.COLLECTOR_STATE, records.encode(state))

@@ -7,6 +7,7 @@ settings, 3 another collector is at work, 4 stopped at `gc.maxDeletions`: run it
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def main(argv: list[str]) -> int:
         detail = error.detail if isinstance(error, MoorageError) else str(error)
         sys.stderr.write(f"moorage-nodes gc: {detail}\n")
         return 1 if isinstance(error, StoreUnavailableError) else 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.stderr.write("moorage-nodes gc: stopped; the next run goes on\n")
         return 130
     if arguments.metrics is not None:
         _write_metrics(arguments.metrics, report)
@@ -73,7 +75,12 @@ async def collect(settings: Settings, shared: Shared, *, dry_run: bool) -> Repor
     try:
         collector = await open_collector(store, settings, shared, dry_run=dry_run)
         with console.status("collecting") as line:
-            return await collector.run(lambda namespace: line.update(f"collecting {namespace}"))
+            running = asyncio.ensure_future(
+                collector.run(lambda namespace: line.update(f"collecting {namespace}"))
+            )
+            # What is under way is done or not; the tenure is given back, so that the next one need not wait.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+            return await running
     finally:
         shared.peers.close()
         await store.close()

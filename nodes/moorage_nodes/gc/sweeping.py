@@ -267,36 +267,63 @@ class Sweep:
         return done
 
     async def sweep_lists(self) -> None:
-        """Segments of long lists that no manifest and no open upload names, when they are older than the grace: they
-        are written before the record that names them.
+        """Segments of long lists that no manifest and no open upload names: noted when they are found, and deleted
+        when they were noted a grace ago. They are written before the record that names them, and somebody may still
+        be reading a version that retention has let go.
         """
-        bases: dict[str, int] = {}
+        noted: dict[str, KeyValue] = {}
+        async for kvs in scan_kind(self._store, self._namespace, "o", keys_only=True):
+            noted.update((keys.parse_unnamed_list(kv.key), kv) for kv in kvs)
+        unnamed: set[str] = set()
         async for kvs in scan_kind(self._store, self._namespace, "g", keys_only=True):
-            for kv in kvs:
-                base = keys.parse_segment_base(kv.key)
-                bases[base] = max(kv.mod_revision, bases.get(base, 0))
-        waiting = [
+            unnamed.update(map(keys.parse_segment_base, (kv.key for kv in kvs)))
+        unnamed = {
             base
-            for base, written in bases.items()
-            if written <= self._horizons.grace
-            and base not in self._mark.lists
-            and base.partition(".")[0] not in self._mark.open_uploads
+            for base in unnamed
+            if base not in self._mark.lists and base.partition(".")[0] not in self._mark.open_uploads
+        }
+        due = [
+            base
+            for base in sorted(unnamed)
+            if base in noted and noted[base].mod_revision <= self._horizons.grace
         ]
         if self._dry_run:
-            self._report.let_go["lists"] += len(waiting)
+            self._report.let_go["lists"] += len(due)
             return
-        for part in _cut(waiting, GROUP_RECORDS):
-            for _ in range(MAX_ATTEMPTS):
-                rest = [base for base in part if base not in self._mark.lists]
-                written = await self._head.write(
-                    [Group((), (Delete(*keys.segments_range(self._namespace, base)),)) for base in rest]
-                )
-                if written is not None:
-                    self._report.let_go["lists"] += len(written)
-                    break
-                await self._mark.catch_up()
-            else:
-                raise too_busy(self._namespace)
+        note = [
+            Group((), (Put(keys.unnamed_list(self._namespace, base), b""),))
+            for base in sorted(unnamed - noted.keys())
+        ]
+        forget = [
+            Group((unchanged(kv.key, kv.mod_revision),), (Delete(kv.key),))
+            for base, kv in noted.items()
+            if base not in unnamed
+        ]
+        for part in split([*note, *forget]):
+            await self._head.write_aside((), part)
+        for some in _cut(due, GROUP_RECORDS):
+            await self._delete_lists(some)
+
+    async def _delete_lists(self, due: Sequence[str]) -> None:
+        for _ in range(MAX_ATTEMPTS):
+            rest = [base for base in due if base not in self._mark.lists]
+            written = await self._head.write(
+                [
+                    Group(
+                        (),
+                        (
+                            Delete(*keys.segments_range(self._namespace, base)),
+                            Delete(keys.unnamed_list(self._namespace, base)),
+                        ),
+                    )
+                    for base in rest
+                ]
+            )
+            if written is not None:
+                self._report.let_go["lists"] += len(written)
+                return
+            await self._mark.catch_up()
+        raise too_busy(self._namespace)
 
     # --- bytes ------------------------------------------------------------------------------------------------
 

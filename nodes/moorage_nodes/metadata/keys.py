@@ -5,7 +5,7 @@ every key parses one way only.
 Which keys the head governs: `h j i c m x b e t d v` change only in transactions that compare and move the head, so what
 was read of them is valid while the head stands. `k` and `g` are *added* without moving the head, and removed or
 condemned only by moving it: a record seen is valid while the head stands, an absence is not. `u` and `s` belong to
-uploads and are read anew for each use. `l` is the collector's own.
+uploads and are read anew for each use. `l` and `o` are the collector's own.
 """
 
 from moorage_nodes.stores.contracts import prefix_end
@@ -188,6 +188,15 @@ def trash_range(namespace: str, after: str | None = None) -> tuple[bytes, bytes]
 def letting_go(namespace: str, node_id: str) -> bytes:
     """A directory that the trash has let go, while the collector takes away what was below it."""
     return b"n/%s/l/%s" % (namespace.encode(), node_id.encode())
+
+
+def unnamed_list(namespace: str, base: str) -> bytes:
+    """A long list that the collector has found without a name: its segments go after the grace."""
+    return b"n/%s/o/%s" % (namespace.encode(), base.encode())
+
+
+def parse_unnamed_list(key: bytes) -> str:
+    return key.rpartition(b"/")[2].decode()
 
 
 def device(namespace: str, client_id: str) -> bytes:

@@ -30,6 +30,7 @@ from moorage_nodes.metadata.records import (
     Head,
 )
 from moorage_nodes.stores.contracts import Delete, Put, Txn
+from moorage_nodes.stores.memory import MemoryStore
 
 
 async def state_of(bed: CollectorBed, data: bytes) -> int | None:
@@ -478,6 +479,21 @@ async def test_time_while_the_machine_was_off_counts_but_a_mad_clock_does_not(be
     report = await bed.collect()
     assert report.let_go["trash"] == 0
     await bed.undelete("f")
+
+
+async def test_keys_that_were_brought_into_another_etcd_are_young_again(bed):
+    await abandon(bed, b"junk")
+    await bed.write("f", 0, {"a": b"1"})
+    await bed.delete("f", 1, end=True)
+    await bed.quiet(2, after=10)
+    elsewhere = bed.beside(MemoryStore())
+    async for kvs in bed.store.scan(b"", b"\xff"):
+        await elsewhere.store.transact(Txn(then=tuple(Put(kv.key, kv.value) for kv in kvs)))
+    report = await elsewhere.collect(after=10 * DAY)
+    assert (report.removed, report.let_go["trash"]) == (0, 0)
+    await elsewhere.undelete("f")
+    reports = await elsewhere.quiet(3)
+    assert [report.removed for report in reports] == [1, 0, 0]
 
 
 async def test_what_servers_write_as_time_is_not_trusted(bed):
