@@ -28,6 +28,7 @@ AUDIENCES: dict[str, list[Audience]] = {
     "l2": [Audience.DOWNLOAD, Audience.SERVICE_AUTH],
     "l3": [Audience.SERVICE_AUTH],
     "block": [Audience.SERVICE_L2, Audience.SERVICE_L3],
+    "gc": [Audience.COLLECTOR],
     "check": [Audience.CHECKER],
     "notify": [Audience.SERVICE_AUTH, Audience.SERVICE_L1],
 }

@@ -6,7 +6,7 @@ the routes that the real server declares; only the socket and the ASGI server ar
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlencode
@@ -252,7 +252,7 @@ class SimulatedPeers(PeerDirectory):
         super().__init__(Peers(), signer, metrics)
         self._network = network
 
-    def _client(self, name: str, owner: str, base_urls: Iterable[str], audience: Audience) -> PeerClient:
+    def _client(self, name: str, owner: str, base_urls: Sequence[str], audience: Audience) -> PeerClient:
         client = self._clients.get((audience, owner))
         if client is None:
             client = SimulatedPeer(name, self._network, self._signer, audience, self._metrics)

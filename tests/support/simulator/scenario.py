@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moorage_nodes.blocks import packing
+from moorage_nodes.metadata import scan
 from moorage_nodes.metadata.l1 import (
     commit,
     deletion,
@@ -20,6 +21,7 @@ from moorage_nodes.metadata.l1 import (
     uploads,
 )
 from moorage_nodes.metadata.l2 import contents, listing
+from simulator.collecting import Collections
 from simulator.device import FILES, Device
 from simulator.follower import Follower
 from simulator.history import History
@@ -31,16 +33,23 @@ from simulator.world import World
 HOUR = 3600.0
 USERS = ("ada", "bob")
 LONGEST = 400 * HOUR  # of one seed: longer means that something waits for what never comes
-LIMITS = Limits(
-    retained_versions=20,
-    retention_deleted=8 * HOUR,
-    retention_feed=24 * HOUR,
-    upload_idle=4 * HOUR,
-    upload_max=12 * HOUR,
-    grace=4 * HOUR,
-    ack_deadline=2 * HOUR,
-    skew=HOUR,
-)
+
+
+def choose_limits(rng: random.Random) -> Limits:
+    """From impatient, where everything is collected while it is in use, to such as people set."""
+    unit = rng.choice([30.0, 300.0, HOUR, 4 * HOUR])
+    return Limits(
+        retained_versions=rng.choice([2, 3, 20]),
+        retention_deleted=2 * unit,
+        retention_feed=8 * unit,
+        upload_idle=unit,
+        upload_max=4 * unit,
+        grace=unit,
+        ack_deadline=unit / 2,
+        skew=min(HOUR, unit / 4),
+    )
+
+
 # Constants of the servers that decide when a case is a large one, and how they are made small: (module, name, value).
 ALWAYS = [
     (packing, "PACKED_CHUNK_BYTES", 40),
@@ -49,7 +58,7 @@ ALWAYS = [
 ]
 SMALL = [
     *((module, "INLINE_ENTRIES", 2) for module in (commit, preparation, targets, uploads)),
-    *((module, "SEGMENT_ENTRIES", 2) for module in (segments, contents, listing)),
+    *((module, "SEGMENT_ENTRIES", 2) for module in (segments, contents, listing, scan)),
     (preparation, "MAX_PLAN_NAMES", 1),
     (preparation, "BOUND_TOGETHER", 2),
     (preparation, "CHECKED_TOGETHER", 2),
@@ -116,7 +125,9 @@ class _Seed:
             slow=rng.choice([0.01, 0.05, 0.2]),
             longest=rng.choice([0.2, 2.0, 20.0]),
         )
-        self.world = World(rng, loop, weather, LIMITS)
+        self.limits = choose_limits(rng)
+        self.world = World(rng, loop, weather, self.limits)
+        self.collections = Collections(self.world)
         self.history = History(self.world.witness, {})
         try:
             async with asyncio.timeout(LONGEST):
@@ -164,18 +175,22 @@ class _Seed:
         followers = [Follower(device) for device in devices]
         for device, follower in zip(devices, followers, strict=True):
             device.more.append((follower.follow, 5))
-        pace = rng.choice([0.05, 0.5, 5.0])
+        pace = rng.choice([0.05, 0.5, 5.0, self.limits.grace / 5])
         background = [
             asyncio.create_task(world.keep_alive()),
-            asyncio.create_task(self._bad_luck()),
+            asyncio.create_task(self._bad_luck(pace)),
+            *(asyncio.create_task(self._collect(pace)) for _ in range(2)),
         ]
         world.weather.calm = False
         await asyncio.gather(
             *(device.run(rng.randint(10, 25), lambda rng: rng.expovariate(1 / pace)) for device in devices)
         )
-        background[1].cancel()
+        for task in background[1:]:
+            task.cancel()
         world.note("all is well from here on")
         world.weather.calm = True
+        for process in world.processes:
+            process.stalled_until = 0.0
         for place in world.network.places:
             if place.process is not None:
                 place.process.skew = place.process.stalled_until = 0.0
@@ -186,21 +201,36 @@ class _Seed:
             if not await follower.follow():
                 raise Violation("the feed can be followed", follower.device.id)
             follower.check_converged()
+        await self._be_quiet()
+        world.witness.check_quiet()
+        world.witness.check_all()
+        await self._read_everything(devices)
         for task in background:
             task.cancel()
 
-    async def _bad_luck(self) -> None:
+    async def _bad_luck(self, pace: float) -> None:
         """Deaths, clocks that step, processes that stand still, a store that forgets its past."""
         world, rng = self.world, self.world.weather.rng
-        often = rng.choice([0.5, 5.0, 50.0])
+        often = pace * rng.choice([1.0, 5.0, 20.0])
         while True:
             await asyncio.sleep(rng.expovariate(1 / often))
             place = rng.choice(world.network.places)
-            match rng.choice(["kill", "kill", "clock", "stall", "compact"]):
+            match rng.choice(["kill", "kill", "clock", "stall", "compact", "collector", "boot"]):
                 case "kill":
                     world.kill(place)
+                case "collector" if world.processes:
+                    process = rng.choice(world.processes)
+                    if rng.random() < 0.5:
+                        process.kill()
+                    else:
+                        process.stalled_until = world.loop.time() + rng.choice([1.0, 30.0, 300.0])
+                        world.note(f"{process.name} stands still")
+                case "boot" if not self.collections.booted:
+                    self.collections.boot()
                 case "clock" if place.process is not None:
-                    place.process.skew = rng.uniform(-HOUR / 2, HOUR / 2)
+                    skew = self.limits.skew / 2
+                    world.skew_of_machines = rng.uniform(-skew, skew)
+                    place.process.skew = rng.uniform(-skew, skew)
                     world.note(f"clock of {place.process.name}: {place.process.skew:+.0f} s")
                 case "stall" if place.process is not None:
                     seconds = rng.choice([1.0, 10.0, 300.0])
@@ -209,6 +239,23 @@ class _Seed:
                 case "compact" if world.store.told > 1:
                     with contextlib.suppress(Exception):
                         await world.store.compact(world.store.told)
+
+    async def _collect(self, pace: float) -> None:
+        """Collections, now and then, also while another one runs."""
+        rng = self.world.rng
+        often = min(10 * pace, self.limits.grace / 2)
+        while True:
+            await asyncio.sleep(rng.expovariate(1 / often))
+            await self.collections.collect(capped=rng.random() < 0.1)
+
+    async def _be_quiet(self) -> None:
+        """Everything passes its time, and what nothing needs is collected: old versions, then what they held, and
+        once more, since packed objects are written anew first.
+        """
+        longest = max(self.limits.retention_deleted, self.limits.upload_max, self.limits.grace)
+        for pause in (0.0, longest, longest, *(self.limits.grace + self.limits.skew,) * 3, 0.0):
+            await asyncio.sleep(pause)
+            await self.collections.collect_whole()
 
     async def _settle(self) -> None:
         """Every deletion comes to its end, whoever began it."""

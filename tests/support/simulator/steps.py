@@ -11,7 +11,7 @@ from simulator.device import Device, chunk_of
 from simulator.history import History, Operation
 from simulator.loop import VirtualLoop, run_virtually
 from simulator.process import Script, Weather
-from simulator.scenario import LIMITS, small_limits
+from simulator.scenario import choose_limits, small_limits
 from simulator.witness import Violation
 from simulator.world import World
 
@@ -105,7 +105,7 @@ async def _carry_out(row: Row, number: int, fault: Fault) -> Outcome:
     assert isinstance(loop, VirtualLoop)
     rng = random.Random(1)
     script = Script(number, fault)
-    world = World(rng, loop, Weather(random.Random(2), calm=True), LIMITS, script)
+    world = World(rng, loop, Weather(random.Random(2), calm=True), choose_limits(rng), script)
     device = Device(world, History(world.witness, {}), USER, "laptop", random.Random(3))
     device.keys = 0.0
     await world.start_all()

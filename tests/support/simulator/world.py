@@ -12,6 +12,7 @@ from typing import Any
 
 from realm import Realm
 
+from moorage.core.errors import StoreUnavailableError
 from moorage.core.routing import parse_routing_table
 from moorage_nodes.blocks import server as block_server
 from moorage_nodes.livefile import LiveFile
@@ -138,6 +139,9 @@ class World:
         self.network = Network(self.weather, self.note)
         self.network.places = [Place(role) for role in ROLES]
         self.failed = asyncio.Event()
+        self._died = asyncio.Event()
+        self.processes: list[Process] = []  # those that serve nothing
+        self.skew_of_machines = 0.0
         self._count = 0
 
     # --- what went on
@@ -156,6 +160,10 @@ class World:
         violation = Violation("no server fails", f"{what}: {type(error).__name__}: {error}")
         violation.__cause__ = error
         self.fail(violation)
+
+    def is_expected(self, error: BaseException) -> bool:
+        """Whether a process may end with it in bad weather: a store that is away, or its own silence."""
+        return isinstance(error, StoreUnavailableError)
 
     # --- processes
 
@@ -176,6 +184,7 @@ class World:
             faults = ScriptedFaults(process, self.script)
         server = await self.open_server(place.role, process, faults)
         verifier = self.files.verifier
+        process.on_death.append(self._died.set)
         place.process = process
         place.public = Plane(server.public, server.context, verifier, self.broken)
         place.internal = Plane(server.internal, server.context, verifier, self.broken)
@@ -215,8 +224,10 @@ class World:
             place.process.kill()
 
     async def keep_alive(self) -> None:
-        """Start what has died again, after a while."""
+        """Start what has died again, after a while; for ever."""
         while True:
+            await self._died.wait()
+            self._died.clear()
             await asyncio.sleep(self.rng.uniform(0.1, 2.0))
             for place in self.network.places:
                 if place.process is None or place.process.dead:
@@ -229,6 +240,8 @@ class World:
         await asyncio.wait({opening})
         if not opening.cancelled() and opening.exception() is None:
             self.note(f"start {process.name}")
+        else:
+            self._died.set()
 
     # --- asking
 
@@ -252,3 +265,5 @@ class World:
         for place in self.network.places:
             if place.process is not None:
                 place.process.kill()
+        for process in self.processes:
+            process.kill()

@@ -21,11 +21,13 @@ from moorage_nodes.metadata.l1 import commit as commit_module
 from moorage_nodes.metadata.l1 import preparation, segments, targets, uploads
 from moorage_nodes.metadata.l1.changes import parse_cursor, read_changes
 from moorage_nodes.metadata.l1.repeats import Repeat
+from moorage_nodes.metadata.l1.tree import observe_live_file
 from moorage_nodes.metadata.l1.versions import plan_restore
 from moorage_nodes.metadata.records import (
     CHUNK_CONDEMNED,
     CHUNK_DAMAGED,
     CHUNK_LIVE,
+    DELETED,
     CollectorState,
     Head,
 )
@@ -259,6 +261,27 @@ async def test_a_directory_goes_with_all_below_and_nothing_else(bed):
     assert (await bed.node("full")).version == 2  # an id that was a file's begins no second life
     found, _ = await bed.store.range(*keys.kind_range(NAMESPACE, "l"))
     assert not found.kvs
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["gone", "another node's"])
+async def test_a_deleted_file_is_gone_also_when_its_directory_has_left_the_trash(bed, taken):
+    """What refers to a directory that is no more is a tombstone, and no damage."""
+    await bed.mkdir("d", "/d")
+    await bed.mkdir("e", "/e", "d")
+    begun = await bed.begin("f", parent="e", name="f")
+    await bed.store_chunks(begun.id, {"f": b"f"})
+    await bed.commit(begun.id, "f", 1)
+    await bed.delete_directory("d", end=True)
+    await bed.quiet()
+    await bed.quiet(after=bed.rules.retained_deleted)
+    assert (await bed.node("f")).state == DELETED
+    assert await bed.node("e") is None
+    if taken:
+        await bed.write("e", 0, {"other": b"other"})
+    with pytest.raises(GoneError):
+        await bed.engine.read(NAMESPACE, lambda view: observe_live_file(view, "f"))
+    with pytest.raises(GoneError):
+        await bed.begin("f", 1)
 
 
 async def test_the_feed_is_cut_behind_its_horizon_and_older_cursors_are_reset(bed):

@@ -69,7 +69,11 @@ def observe_node(view: View, node_id: str) -> Node | None:
 
 
 def observe_ancestors(view: View, node_id: str, node: Node) -> Ancestors:
-    """`DamagedTreeError` when the way up does not end at the root; `TooDeepError` above `MAX_WALK`."""
+    """`DamagedTreeError` when the way up does not end at the root; `TooDeepError` above `MAX_WALK`.
+
+    Above what is deleted the way may end earlier: its old directory may have left the trash before it, and the id
+    may be another node's now.
+    """
     root = root_id(view.namespace)
     found: list[tuple[str, Node]] = []
     seen = {node_id}
@@ -77,6 +81,8 @@ def observe_ancestors(view: View, node_id: str, node: Node) -> Ancestors:
     while below != root:
         parent_id = node.parent
         parent = observe_node(view, parent_id)
+        if node.state != LIVE and (parent is None or parent.kind != DIRECTORY):
+            break
         if parent is None or parent.kind != DIRECTORY or parent_id in seen:
             raise DamagedTreeError(f"The parent of {below!r} is not a directory that leads to the root.")
         if len(found) == MAX_WALK:
