@@ -2,6 +2,7 @@
 
 from moorage_operator.naming import METADATA_TIERS, tier_service
 from moorage_operator.plan import Service
+from moorage_operator.resources.collector import build_collector_objects
 from moorage_operator.resources.context import ClusterContext
 from moorage_operator.resources.etcd import build_etcd_objects
 from moorage_operator.resources.manifest import Manifest, in_order
@@ -28,6 +29,7 @@ def build_metadatacluster_objects(
         manifests += build_server_objects(
             cluster, service, part.template, part.replicas, realm, context, wiring, secrets
         )
+    manifests += build_collector_objects(realm, cluster, context, wiring, secrets)
     return in_order(manifests)
 
 

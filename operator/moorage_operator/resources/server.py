@@ -191,7 +191,8 @@ def build_ingress_policy(
         "spec": {
             "podSelector": {"matchLabels": build_selector(part)},
             "policyTypes": ["Ingress"],
-            "ingress": list(rules),
+            # An empty list is dropped by the API server: applied again and again, it would be a change each time.
+            **({"ingress": list(rules)} if rules else {}),
         },
     }
     return Manifest(Phase.BASE, body)
