@@ -45,6 +45,8 @@ ROLE_MODULES: dict[str, str] = {
 }
 # What is no server of ours; each module has `run(settings_file) -> exit code`.
 TOOL_MODULES: dict[str, str] = {
+    "etcd-member": "moorage_nodes.etcd_member.main",
+    "preflight": "moorage_nodes.preflight.main",
     "proxy": "moorage_nodes.proxy.main",
 }
 # What runs once and ends; each module has `main(arguments) -> exit code`.

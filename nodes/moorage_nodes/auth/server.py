@@ -11,10 +11,10 @@ from moorage_nodes.auth.routes import AuthContext, internal, public
 from moorage_nodes.auth.throttle import Throttle
 from moorage_nodes.auth.users import UserDirectory, open_realm
 from moorage_nodes.livefile import LiveFile
+from moorage_nodes.metadata_store import open_metadata_store
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore
-from moorage_nodes.stores.opening import open_etcd
 from moorage_nodes.tokens import parse_admin_token
 
 
@@ -24,7 +24,7 @@ async def open_server(settings: Settings, shared: Shared) -> Server[AuthContext]
     """
     if settings.etcd is None or settings.auth is None:
         raise InvalidFieldError("An auth server needs `etcd` and `auth` in its settings.", field="settings")
-    store = open_etcd(settings.etcd, shared.metrics.store("etcd"))
+    store = open_metadata_store(settings.etcd, shared)
     try:
         return await open_on(store, settings, shared)
     except BaseException:

@@ -21,10 +21,10 @@ from moorage_nodes.gc.schedule import find_next, is_overdue
 from moorage_nodes.gc.tenure import CollectorBusyError
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import CollectorState
+from moorage_nodes.metadata_store import open_metadata_store
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore
-from moorage_nodes.stores.opening import open_etcd
 from moorage_nodes.web import Routes
 
 log = logging.getLogger("moorage.gc")
@@ -75,7 +75,7 @@ async def open_server(settings: Settings, shared: Shared) -> Server[Gc]:
     if settings.etcd is None:
         raise InvalidFieldError("A collector needs `etcd` in its settings.", field="settings.etcd")
     _, section = parse_sections(settings)
-    store = open_etcd(settings.etcd, shared.metrics.store("etcd"))
+    store = open_metadata_store(settings.etcd, shared)
     try:
         context = Gc(await open_collector(store, settings, shared), section.schedule, shared.clock)
         last = await _read_last(store)

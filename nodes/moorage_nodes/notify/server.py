@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 
 from moorage.core.errors import InvalidFieldError
 from moorage.core.routing import notify_prefix
+from moorage_nodes.metadata_store import open_metadata_store
 from moorage_nodes.metrics import Metrics
 from moorage_nodes.notify.clients import Clients
 from moorage_nodes.notify.delivery import Delivery
@@ -24,7 +25,6 @@ from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore
-from moorage_nodes.stores.opening import open_etcd
 
 
 async def open_server(settings: Settings, shared: Shared) -> Server[Notifier]:
@@ -33,7 +33,7 @@ async def open_server(settings: Settings, shared: Shared) -> Server[Notifier]:
     """
     if settings.etcd is None:
         raise InvalidFieldError("A notification server needs `etcd` in its settings.", field="settings.etcd")
-    store = open_etcd(settings.etcd, shared.metrics.store("etcd"))
+    store = open_metadata_store(settings.etcd, shared)
     try:
         realm_id = await fetch_realm(shared.peers.auth())
         return await open_on(store, realm_id, settings, shared)

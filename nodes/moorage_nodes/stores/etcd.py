@@ -60,6 +60,10 @@ class EtcdStore:
         """
         return cls(Endpoints(urls, tls), Wire(prefix.encode()), observer or NullObserver())
 
+    def renew_tls(self, tls: Tls | None) -> None:
+        """Go on with other certificates: on new connections, while what is under way ends on the old ones."""
+        self._endpoints.renew(tls)
+
     # --- reading
 
     async def get(self, key: bytes, *, revision: int = 0) -> KeyValue | None:

@@ -21,6 +21,7 @@ from moorage_nodes.stores.etcd_errors import build_error, is_never_sent, is_unre
 WRITE_SECONDS = 2.5
 READ_SECONDS = (1.5, 1.5)  # the first attempt, then the only other one
 _RETRY_PAUSE = 0.05
+RETIRE_SECONDS = 30.0
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.enable_retries", 0),
@@ -84,10 +85,11 @@ class Endpoints:
     def __init__(self, urls: Sequence[str], tls: Tls | None = None) -> None:
         if not urls:
             raise ValueError("etcd has no endpoints")
-        self._all = [Endpoint(url, tls) for url in urls]
-        random.shuffle(self._all)
+        self._urls = urls
+        self._all = _open_all(urls, tls)
         self._current = 0
         self._closed = False
+        self._retiring: set[asyncio.Task[None]] = set()
 
     @property
     def current(self) -> Endpoint:
@@ -139,9 +141,36 @@ class Endpoints:
                 raise _closed() from error
         raise AssertionError("unreachable")
 
+    def renew(self, tls: Tls | None) -> None:
+        """Connect anew with `tls`; the connections of before are closed when nothing can be under way on them."""
+        if self._closed:
+            return
+        before, self._all = self._all, _open_all(self._urls, tls)
+        self._current = 0
+        task = asyncio.create_task(_retire(before))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
     async def close(self) -> None:
         self._closed = True
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
         for endpoint in self._all:
+            await endpoint.channel.close()
+
+
+def _open_all(urls: Sequence[str], tls: Tls | None) -> list[Endpoint]:
+    endpoints = [Endpoint(url, tls) for url in urls]
+    random.shuffle(endpoints)
+    return endpoints
+
+
+async def _retire(endpoints: Sequence[Endpoint]) -> None:
+    try:
+        await asyncio.sleep(RETIRE_SECONDS)
+    finally:
+        for endpoint in endpoints:
             await endpoint.channel.close()
 
 

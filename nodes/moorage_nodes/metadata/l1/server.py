@@ -20,6 +20,7 @@ from moorage_nodes.metadata.l1.deletions import Deletions, Mark
 from moorage_nodes.metadata.l1.hints import Hints
 from moorage_nodes.metadata.l1.notifying import Notifying
 from moorage_nodes.metadata.namespace import Namespaces
+from moorage_nodes.metadata_store import open_metadata_store
 from moorage_nodes.peer_api import DeleteChunksAnswer, DeleteChunksRequest
 from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
@@ -27,7 +28,6 @@ from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore
 from moorage_nodes.stores.group import TransactionGroup
 from moorage_nodes.stores.observer import Observer
-from moorage_nodes.stores.opening import open_etcd
 from moorage_nodes.web import Routes
 
 PUBLIC_ROUTES = (
@@ -46,7 +46,7 @@ async def open_server(settings: Settings, shared: Shared) -> Server[L1]:
     if settings.etcd is None:
         raise InvalidFieldError("An L1 server needs `etcd` in its settings.", field="settings.etcd")
     observer = shared.metrics.store("etcd")
-    store = open_etcd(settings.etcd, observer)
+    store = open_metadata_store(settings.etcd, shared)
     try:
         realm_id = await fetch_realm(shared.peers.auth())
         return await open_on(store, realm_id, settings, shared, observer)

@@ -9,11 +9,11 @@ from moorage_nodes.metadata.l2.contents import Contents
 from moorage_nodes.metadata.l2.listing import Listing
 from moorage_nodes.metadata.l2.routes import L2, internal, public
 from moorage_nodes.metadata.namespace import Namespaces
+from moorage_nodes.metadata_store import open_metadata_store
 from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore, Txn, TxnResult
-from moorage_nodes.stores.opening import open_etcd
 
 
 class _NoWrites:
@@ -29,7 +29,7 @@ async def open_server(settings: Settings, shared: Shared) -> Server[L2]:
     """
     if settings.etcd is None:
         raise InvalidFieldError("An L2 server needs `etcd` in its settings.", field="settings.etcd")
-    store = open_etcd(settings.etcd, shared.metrics.store("etcd"))
+    store = open_metadata_store(settings.etcd, shared)
     try:
         realm_id = await fetch_realm(shared.peers.auth())
         return await open_on(store, realm_id, settings, shared)

@@ -7,13 +7,13 @@ from moorage.core.routing import l3_prefix
 from moorage_nodes.metadata.cluster import open_identity
 from moorage_nodes.metadata.l3.registry import Registry
 from moorage_nodes.metadata.l3.routes import L3, internal, public
+from moorage_nodes.metadata_store import open_metadata_store
 from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore
 from moorage_nodes.stores.group import TransactionGroup
 from moorage_nodes.stores.observer import Observer
-from moorage_nodes.stores.opening import open_etcd
 
 
 async def open_server(settings: Settings, shared: Shared) -> Server[L3]:
@@ -23,7 +23,7 @@ async def open_server(settings: Settings, shared: Shared) -> Server[L3]:
     if settings.etcd is None:
         raise InvalidFieldError("An L3 server needs `etcd` in its settings.", field="settings.etcd")
     observer = shared.metrics.store("etcd")
-    store = open_etcd(settings.etcd, observer)
+    store = open_metadata_store(settings.etcd, shared)
     try:
         realm_id = await fetch_realm(shared.peers.auth())
         return await open_on(store, realm_id, settings, shared, observer)
