@@ -28,7 +28,7 @@ class Process:
     skew: float = 0.0
     stalled_until: float = 0.0
     dead: bool = False
-    tasks: set["asyncio.Task[Any]"] = field(default_factory=set)
+    tasks: dict["asyncio.Task[Any]", None] = field(default_factory=dict)  # in the order they were begun
     on_death: list[Callable[[], None]] = field(default_factory=list)
 
     def clock(self) -> float:
@@ -62,8 +62,8 @@ def follow_processes(loop: VirtualLoop) -> None:
         process = CURRENT.get() if context is None else context.get(CURRENT)
         task: asyncio.Task[Any] = asyncio.Task(work, loop=inner, **options)
         if process is not None:
-            process.tasks.add(task)
-            task.add_done_callback(process.tasks.discard)
+            process.tasks[task] = None
+            task.add_done_callback(lambda ended: process.tasks.pop(ended, None))
             if process.dead:
                 task.cancel()
         return task

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moorage.core.errors import StoreUnavailableError
+from moorage.core.errors import MoorageError, StoreUnavailableError
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.l1.commit import MAX_PLAN_NAMES
 from moorage_nodes.metadata.l1.content import Sources, assemble_content, check_sizes, names_to_look_up
@@ -56,9 +56,27 @@ async def prepare_commit(server: L1, namespace: str, upload_id: str, commit: Fil
 
     Refusals as those of a commit. Idempotent; what is written is garbage unless the commit follows.
     """
-    start = await server.namespaces.read(namespace, lambda view: _observe_start(view, upload_id, commit))
+
+    async def begin() -> _Start | None:
+        return await server.namespaces.read(namespace, lambda view: _observe_start(view, upload_id, commit))
+
+    start = await begin()
     if start is None:
         return None
+    try:
+        return await _prepare(server, namespace, upload_id, commit, start)
+    except StoreUnavailableError:
+        raise
+    except MoorageError:
+        # What it was put together from may have gone with the upload: the same commit may have been faster.
+        if await begin() is None:
+            return None
+        raise
+
+
+async def _prepare(
+    server: L1, namespace: str, upload_id: str, commit: FileCommit, start: "_Start"
+) -> Prepared:
     sources = await _read_sources(server, namespace, upload_id, start)
     names = [] if commit.ids is None else await asyncio.to_thread(names_to_look_up, commit.ids, sources)
     meanings: dict[str, bytes | None] = {

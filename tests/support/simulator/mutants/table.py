@@ -6,6 +6,7 @@ ENGINE = "moorage_nodes.metadata.namespace"
 L1 = "moorage_nodes.metadata.l1"
 L3 = "moorage_nodes.metadata.l3"
 BLOCKS = "moorage_nodes.blocks"
+GC = "moorage_nodes.gc"
 
 MUTANTS = (
     Mutant(
@@ -86,5 +87,125 @@ MUTANTS = (
         "plan_registration",
         "Compare(upload.key, Target.CREATE, upload.create_revision),",
         "",
+    ),
+    Mutant(
+        "condemn without moving the head",
+        f"{GC}.heads",
+        "NamespaceHead.write",
+        "Txn(compares, (Put(self.key, records.encode(moved)), *nested)),",
+        "Txn(compares, (Put(self.key, records.encode(self.head)), *nested)),",
+    ),
+    Mutant(
+        "collect without comparing the head",
+        f"{GC}.heads",
+        "NamespaceHead.write",
+        "compares = (unchanged(self.key, self.revision), *self.fences)",
+        "compares = self.fences",
+    ),
+    Mutant(
+        "mark once",
+        f"{GC}.sweeping",
+        "Sweep.sweep_chunks",
+        "if is_held:",
+        "if is_held and chunk.state != CHUNK_CONDEMNED:",
+    ),
+    Mutant(
+        "remove without a grace",
+        f"{GC}.sweeping",
+        "Sweep.sweep_chunks",
+        "elif kv.mod_revision <= self._horizons.grace and",
+        "elif",
+    ),
+    Mutant(
+        "delete bytes before their record is removed",
+        f"{GC}.sweeping",
+        "Sweep.sweep_chunks",
+        "stays.append(each)",
+        "chunk.state == CHUNK_CONDEMNED or stays.append(each)",
+    ),
+    Mutant(
+        "the mark is not brought up to date",
+        f"{GC}.marking",
+        "Mark._learn",
+        "self.since.update(digest for _, digest, _ in manifest.entries)",
+        "pass",
+    ),
+    Mutant(
+        "ignore a pin",
+        "moorage_nodes.metadata.scan",
+        "scan_references",
+        "yield [digest for _, digest, _ in file.entries]",
+        "pass",
+    ),
+    Mutant(
+        "forget what was stored under an upload",
+        "moorage_nodes.metadata.scan",
+        "scan_references",
+        "yield [digest for _, digest, _ in call.entries]",
+        "pass",
+    ),
+    Mutant(
+        "forget the segments of long lists",
+        "moorage_nodes.metadata.scan",
+        "scan_references",
+        "async for digests in scan_long(manifest.segments, manifest.count):\n                    yield digests",
+        "on_list(manifest.segments)",
+    ),
+    Mutant(
+        "forget kept versions",
+        "moorage_nodes.metadata.scan",
+        "scan_references",
+        "yield [digest for _, _, manifest in manifests for _, digest, _ in manifest.entries]",
+        "newest = {file_id: manifest for file_id, _, manifest in manifests}\n"
+        "        yield [digest for manifest in newest.values() for _, digest, _ in manifest.entries]",
+    ),
+    Mutant(
+        "forget the trash",
+        f"{GC}.letting_go",
+        "LettingGo.let_trash_go",
+        "due = [each for each in found if each[1].mod_revision <= self._horizons.deleted]",
+        "due = list(found)",
+    ),
+    Mutant(
+        "drop a version too many",
+        f"{GC}.letting_go",
+        "LettingGo.drop_versions",
+        "find_past_versions(versions, self._retained)",
+        "find_past_versions(versions, self._retained - 1)",
+    ),
+    Mutant(
+        "an open upload's objects are orphans",
+        f"{GC}.sweeping",
+        "Sweep.sweep_objects",
+        'if name.partition("/")[0] in self._mark.open_uploads:',
+        "if False:",
+    ),
+    Mutant(
+        "a condemned chunk is committed without being revived",
+        f"{L1}.targets",
+        "revive",
+        "view.put(kv.key, msgspec.structs.replace(chunk, state=CHUNK_LIVE))",
+        "pass",
+    ),
+    Mutant(
+        "what was prepared is used after a collection",
+        f"{L1}.commit",
+        "_Commits._draft",
+        "if (prepared.base, prepared.generation) != (file.base, view.state.head.generation):",
+        "if prepared.base != file.base:",
+    ),
+    Mutant(
+        "knowledge outlives a collection",
+        "moorage_nodes.metadata.knowledge",
+        "Knowledge._catch_up",
+        "or old.head.generation != fresh.head.generation",
+        "",
+    ),
+    Mutant(
+        "a record that was registered anew is removed",
+        f"{GC}.sweeping",
+        "Sweep._write_part",
+        "tuple(unchanged(each.kv.key, each.kv.mod_revision) for each in group),",
+        "(),",
     ),
 )

@@ -225,3 +225,24 @@ async def test_a_version_may_go_from_long_to_short_and_back(bed: Bed):
     for base, parts in enumerate([long, short, long, short]):
         await save(bed, "f", base, parts)
         assert await bed.read("f") == b"".join(parts)
+
+
+async def test_a_commit_whose_double_was_faster_while_it_was_prepared_answers_as_that_did(
+    bed: Bed, other_bed: Bed, monkeypatch: pytest.MonkeyPatch
+):
+    """What was stored goes with the upload: that it is not there any more is no refusal."""
+    parts = parts_of(LONG)
+    begun = await bed.begin("f")
+    await store_all(bed, begun.id, [(None, part) for part in parts])
+    read_stored = preparation._read_stored
+    versions = []
+
+    async def read_stored_later(server, namespace, upload_id):
+        if server is bed.server:
+            versions.append(await other_bed.commit(begun.id, "f", 1))
+        return await read_stored(server, namespace, upload_id)
+
+    monkeypatch.setattr(preparation, "_read_stored", read_stored_later)
+    assert await bed.commit(begun.id, "f", 1) == 1
+    assert versions == [1]
+    assert await bed.read("f") == b"".join(parts)
