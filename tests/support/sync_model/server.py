@@ -18,6 +18,7 @@ class Server:
     journal: list[Change] = field(default_factory=list)
     contents: dict[tuple[str, int], str] = field(default_factory=dict)
     made: int = 0
+    kept_from: int = 0  # journal entries before this one are forgotten, and with them the tombstones
 
     def fresh_id(self, prefix: str = "n") -> str:
         self.made += 1
@@ -37,10 +38,39 @@ class Server:
         return {self._path(node_id, live): (node_id, node) for node_id, node in live.items()}
 
     def changes(self, cursor: str | None, limit: int) -> ChangesPage:
-        """From the first entry ever where there is no cursor: a snapshot that takes the longest way."""
+        """From the first entry ever where there is no cursor: a snapshot that takes the longest way.
+
+        Once entries were forgotten a snapshot tells what is live and nothing else, as the real one does, and a
+        cursor from before is a reset.
+        """
+        if self.kept_from and (cursor is None or cursor.startswith("s")):
+            return self._snapshot(cursor, limit)
         start = int(cursor or 0)
+        if start < self.kept_from:
+            return ChangesPage(reset=True, reason="expired")
         end = min(start + limit, len(self.journal))
         return ChangesPage(tuple(self.journal[start:end]), str(end), more=end < len(self.journal))
+
+    def _snapshot(self, cursor: str | None, limit: int) -> ChangesPage:
+        """A page of what is live now, in the order of the ids; at its end the cursor of its beginning, so that what
+        changed meanwhile is told again.
+        """
+        _, start, after = (cursor or f"s:{len(self.journal)}:").split(":")
+        nodes = sorted(item for item in self.nodes.items() if item[1].state is State.LIVE and item[0] > after)
+        page = tuple(
+            Change(node.kind, node_id, node.parent, node.name, node.version, node.state)
+            for node_id, node in nodes[:limit]
+        )
+        if len(nodes) > limit:
+            return ChangesPage(page, f"s:{start}:{nodes[limit - 1][0]}", more=True)
+        more = int(start) < len(self.journal)
+        return ChangesPage(page, start, more=more)
+
+    def forget(self) -> None:
+        """The feed's horizon passes by: what was deleted is known no more."""
+        self.kept_from = len(self.journal)
+        gone = {node_id for node_id in self.nodes if node_id not in self.live()}
+        self.nodes = {node_id: node for node_id, node in self.nodes.items() if node_id not in gone}
 
     # --- changing
 
@@ -85,9 +115,10 @@ class Server:
         self.nodes = dict(backup.nodes)
         self.journal = list(backup.journal)
         self.contents = dict(backup.contents)
+        self.kept_from = backup.kept_from
 
     def backup(self) -> "Server":
-        return Server(dict(self.nodes), list(self.journal), dict(self.contents))
+        return Server(dict(self.nodes), list(self.journal), dict(self.contents), kept_from=self.kept_from)
 
     # --- rules
 
