@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import datetime as dt
+import ipaddress
 import json
 import sys
 import time
@@ -10,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_servers.engines import S3
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from real_servers.engines import S3, run_minio
 from real_servers.server import free_ports
 
 from moorage_nodes.preflight.checks import Preflight, UnsuitableStoreError
 from moorage_nodes.stores.objects_memory import MemoryObjects
 from moorage_nodes.stores.s3 import S3Store
+from moorage_operator.resources.pki import Subject, found_pki
 
 STEPS = ["put", "get", "conditional_put", "range", "multipart", "delete"]
 SECRET = "a-secret-nobody-may-see"
@@ -28,7 +33,13 @@ def s3(request: pytest.FixtureRequest) -> S3:
 
 
 async def preflight(
-    folder: Path, endpoint: str, bucket: str, key: str, secret: str, **options: Any
+    folder: Path,
+    endpoint: str,
+    bucket: str,
+    key: str,
+    secret: str,
+    ca_file: str | None = None,
+    **options: Any,
 ) -> tuple[int, dict[str, Any], str]:
     """Exit code, result, and everything that was said."""
     mounted = folder / "store"
@@ -37,7 +48,13 @@ async def preflight(
     (mounted / "secret_access_key").write_text(secret)
     settings = {
         "role": "preflight",
-        "s3": {"endpoint": endpoint, "bucket": bucket, "prefix": "below/", "credentials_file": str(mounted)},
+        "s3": {
+            "endpoint": endpoint,
+            "bucket": bucket,
+            "prefix": "below/",
+            "credentials_file": str(mounted),
+            **({"ca_file": ca_file} if ca_file else {}),
+        },
         "result_file": str(folder / "result"),
         **options,
     }
@@ -173,3 +190,34 @@ async def test_a_store_that_overwrites_is_unsuitable():
     await checks.put()
     with pytest.raises(UnsuitableStoreError, match="If-None-Match"):
         await checks.put_again()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_store_behind_tls_is_known_by_the_authority_that_is_given(tmp_path, trusted):
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    ours, others = (
+        found_pki(
+            Subject("store", ("localhost",), (address,)),
+            dt.datetime.now(dt.UTC),
+            lambda: ec.generate_private_key(ec.SECP256R1()),
+        )
+        for _ in range(2)
+    )
+    (tmp_path / "public.crt").write_bytes(ours.leaves["server"].certificate)
+    (tmp_path / "private.key").write_bytes(ours.leaves["server"].key)
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes((ours if trusted else others).authorities["client"].bundle)
+    with run_minio(tmp_path) as s3:
+        code, result, _ = await preflight(
+            tmp_path,
+            s3.endpoint,
+            "behind-tls",
+            s3.access_key_id,
+            s3.secret_access_key,
+            make_bucket=trusted,
+            ca_file=str(authority),
+        )
+    if trusted:
+        assert (code, list(result["steps"])) == (0, ["bucket", *STEPS]), result
+    else:
+        assert (code, result["step"], result["reason"]) == (1, "put", "Unreachable")

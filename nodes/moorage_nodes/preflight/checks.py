@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -194,7 +195,8 @@ async def ensure_bucket(settings: S3, credentials: dict[str, str]) -> None:
     client = Client(settings.bucket, config=config, client_options={"allow_http": True})
     url = obstore.sign(client, "PUT", "", timedelta(seconds=60))
     try:
-        async with httpx.AsyncClient(timeout=BUCKET_SECONDS, verify=settings.ca_file or True) as http:
+        trusted = ssl.create_default_context(cafile=settings.ca_file)
+        async with httpx.AsyncClient(timeout=BUCKET_SECONDS, verify=trusted) as http:
             answer = await http.put(url)
     except httpx.HTTPError as error:
         # Its text may hold the signed address.

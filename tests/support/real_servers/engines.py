@@ -5,6 +5,7 @@ import dataclasses
 import http.client
 import json
 import secrets
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,7 +122,8 @@ def run_seaweedfs() -> Iterator[S3]:
 
 
 @contextlib.contextmanager
-def run_minio() -> Iterator[S3]:
+def run_minio(certificates: Path | None = None) -> Iterator[S3]:
+    """`certificates`: a folder with `public.crt` and `private.key`, for TLS."""
     key, secret = "moorage-test", secrets.token_urlsafe(24)
     with scratch_folder("minio") as folder:
         (port,) = free_ports(1)
@@ -133,17 +135,25 @@ def run_minio() -> Iterator[S3]:
             f"MINIO_CONFIG_ENV_FILE={credentials}",
             ensure_minio(print),
         ]
-        command += ["server", "--quiet", "--address", f"127.0.0.1:{port}", folder / "data"]
-        server = Server(command, folder, lambda: _answers(port, "/minio/health/ready"))
+        command += ["server", "--quiet", "--address", f"127.0.0.1:{port}"]
+        command += ["--certs-dir", certificates or folder / "certs", folder / "data"]
+        tls = certificates is not None
+        server = Server(command, folder, lambda: _answers(port, "/minio/health/ready", tls=tls))
         server.start()
         try:
-            yield S3("minio", f"http://127.0.0.1:{port}", key, secret, server)
+            yield S3("minio", f"http{'s' if tls else ''}://127.0.0.1:{port}", key, secret, server)
         finally:
             server.kill()
 
 
-def _answers(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+def _answers(port: int, path: str, *, tls: bool = False) -> bool:
+    """Whose certificate it is does not matter here."""
+    anybody = ssl._create_unverified_context()
+    connection = (
+        http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=anybody)
+        if tls
+        else http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    )
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200
