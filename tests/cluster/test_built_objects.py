@@ -5,14 +5,17 @@ import json
 from typing import Any
 
 import pytest
-from built_objects import VARIANTS, build_all, build_context, build_realm
-from resources_bed import changed
+from built_objects import VARIANTS, build_all, build_context, build_realm, build_wide_realm
+from real_servers.gateway_api import read_http_route_definition
+from resources_bed import changed, put_definition, wait_until_served
 
 from moorage_operator.kube.kinds import BUILT, HTTP_ROUTE
 from moorage_operator.resources.build import build_objects
 from moorage_operator.spec.blockpool import BlockPool
 
-KINDS = {(kind.api_version, kind.name): kind for kind in BUILT}
+KINDS = {(kind.api_version, kind.name): kind for kind in (*BUILT, HTTP_ROUTE)}
+NOTIFIER_PATHS = 4
+"""Its own, and three at the root where there is one notifier."""
 
 
 def apply(api: Any, body: dict[str, Any], query: str) -> tuple[int, Any]:
@@ -33,6 +36,15 @@ def pod_templates(body: dict[str, Any]) -> list[dict[str, Any]]:
     return [spec["template"]] if body["kind"] in {"Deployment", "StatefulSet", "Job"} else []
 
 
+@pytest.fixture(scope="module")
+def gateway_api(api_server: Any) -> Any:
+    """The API server, with the Gateway API's own definition of HTTPRoute."""
+    definition = read_http_route_definition(print)
+    put_definition(api_server, definition)
+    wait_until_served(api_server, HTTP_ROUTE.path("default"))
+    return api_server
+
+
 @pytest.fixture
 def restricted(api_server: Any, namespace: str) -> str:
     labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
@@ -45,24 +57,33 @@ def restricted(api_server: Any, namespace: str) -> str:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_api_server_takes_every_object_and_every_pod(api_server, restricted, variant):
+def test_the_api_server_takes_every_object_and_every_pod(gateway_api, restricted, variant):
     realm = build_realm(variant, restricted, uid="0b4f4a3e-0000-4000-8000-000000000000")
     seen = set()
     for manifest in build_all(realm):
         body = manifest.body
-        if body["kind"] == HTTP_ROUTE.name:
-            continue  # no controller's definitions here: see the test of its schema
-        status, answer = apply(api_server, body, "")
+        status, answer = apply(gateway_api, body, "")
         assert status in {200, 201}, (body["kind"], body["metadata"]["name"], answer)
         seen.add((body["kind"], body["metadata"]["name"]))
         for number, template in enumerate(pod_templates(body)):
             pod = pod_of(template, restricted, f"{body['metadata']['name']}-{number}")
-            status, answer = api_server.request(
+            status, answer = gateway_api.request(
                 "POST", f"/api/v1/namespaces/{restricted}/pods?dryRun=All&fieldValidation=Strict", pod
             )
             assert status == 201, (body["metadata"]["name"], answer)
     # Nothing is built twice under one name.
-    assert len(seen) == sum(m.body["kind"] != HTTP_ROUTE.name for m in build_all(realm))
+    assert len(seen) == len(build_all(realm))
+
+
+def test_a_realm_of_many_clusters_has_several_http_routes(gateway_api, namespace):
+    realm = build_wide_realm(12, namespace)
+    routes = [manifest.body for manifest in build_all(realm) if manifest.kind == HTTP_ROUTE.name]
+    assert len(routes) == 3
+    for body in routes:
+        status, answer = apply(gateway_api, body, "")
+        assert status == 201, answer
+    paths = [rule["matches"][0]["path"]["value"] for body in routes for rule in body["spec"]["rules"]]
+    assert len(paths) == len(set(paths)) == 2 + 12 * 3 + 1 + NOTIFIER_PATHS
 
 
 def pod_of(template: dict[str, Any], namespace: str, name: str) -> dict[str, Any]:

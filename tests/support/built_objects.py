@@ -86,6 +86,21 @@ def build_realm(variant: str, namespace: str = "files", uid: str | None = None) 
     return parse_realm([("m.yaml", yaml.safe_dump_all(resources.values()))])
 
 
+def build_wide_realm(clusters: int, namespace: str = "files") -> Realm:
+    """Many clusters over one pool and one notifier, behind a Gateway."""
+    access_point = build_resource("AccessPoint")
+    access_point["spec"]["clusters"] = [{"name": f"c{number}"} for number in range(clusters)]
+    access_point["spec"]["auth"]["etcd"]["cluster"]["name"] = "c0"
+    access_point["spec"]["exposure"] = {"type": "gateway", "gateway": {"parentRefs": [{"name": "front"}]}}
+    resources = [access_point, build_resource("BlockPool"), build_resource("Notifier")]
+    for number in range(clusters):
+        cluster = changed(build_resource("MetadataCluster", f"c{number}"), "spec.serverKey", f"key-{number}")
+        resources.append(changed(cluster, "spec.notifierRef", {"name": "main"}))
+    for resource in resources:
+        resource["metadata"]["namespace"] = namespace
+    return parse_realm([("m.yaml", yaml.safe_dump_all(resources))])
+
+
 def build_context(realm: Realm, revision: int = 7) -> ClusterContext:
     table = build_routing_table(realm, public_hosts(realm), revision)
     key = PublicKey("auth", "kid-auth", "-----BEGIN PUBLIC KEY-----\n…\n-----END PUBLIC KEY-----\n")

@@ -62,19 +62,26 @@ def collection(kind: str, namespace: str) -> str:
 
 def apply_crds(api: Any) -> None:
     """Put the CRDs as the models say them, and wait until they are served. Idempotent."""
-    root = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     for crd in build_crds().values():
-        path = f"{root}/{crd['metadata']['name']}?fieldManager=test&force=true"
-        status, answer = api.request("PATCH", path, crd, "application/apply-patch+yaml")
-        assert status in {200, 201}, answer
-    deadline = time.monotonic() + 60
+        put_definition(api, crd)
     for kind, definition in DEFINITIONS.items():
-        while True:
-            _, crd = api.request("GET", f"{root}/{definition.plural}.moorage.dev")
-            states = {c["type"]: c["status"] for c in crd.get("status", {}).get("conditions", ())}
-            if states.get("Established") == "True" and states.get("NonStructuralSchema") is None:
-                status, _ = api.request("GET", collection(kind, "default"))
-                if status == 200:
-                    break
-            assert time.monotonic() < deadline, f"{kind} is not served: {crd}"
-            time.sleep(0.1)
+        wait_until_served(api, collection(kind, "default"))
+        _, crd = api.request("GET", f"{_DEFINITIONS}/{definition.plural}.moorage.dev")
+        conditions = {condition["type"] for condition in crd["status"]["conditions"]}
+        assert "NonStructuralSchema" not in conditions, crd["status"]
+
+
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def put_definition(api: Any, crd: Any) -> None:
+    path = f"{_DEFINITIONS}/{crd['metadata']['name']}?fieldManager=test&force=true"
+    status, answer = api.request("PATCH", path, crd, "application/apply-patch+yaml")
+    assert status in {200, 201}, answer
+
+
+def wait_until_served(api: Any, path: str) -> None:
+    deadline = time.monotonic() + 60
+    while api.request("GET", path)[0] != 200:
+        assert time.monotonic() < deadline, f"{path} is not served"
+        time.sleep(0.1)
