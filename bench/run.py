@@ -1,6 +1,7 @@
 """Measure, side by side with what each figure is compared to: `make bench`, or `python bench/run.py ROW…`.
 
-Starts a whole `moorage up` with its data in memory. Rows: engine, commits, batch, reads, raw, base64, streaming, idle, gc.
+Starts a whole `moorage up` with its data in memory. Rows: engine, commits, batch, reads, raw, base64, streaming, idle, gc,
+visible, sockets, start.
 `--json` prints one object a row.
 """
 
@@ -18,9 +19,23 @@ from rows_blocks import base64_row, idle_memory_rows, raw_rows, streaming_memory
 from rows_engine import engine_rows
 from rows_gc import gc_rows
 from rows_http import CLIENTS, User, batch_row, commits_row, new_user, read_rows
+from rows_notify import sockets_rows, start_row, visible_row
 from system import System, moorage
 
-NAMES = ("engine", "idle", "commits", "batch", "reads", "raw", "base64", "streaming", "gc")
+NAMES = (
+    "engine",
+    "idle",
+    "commits",
+    "batch",
+    "reads",
+    "raw",
+    "base64",
+    "streaming",
+    "gc",
+    "visible",
+    "sockets",
+    "start",
+)
 
 
 async def measure(wanted: list[str]) -> AsyncIterator[Row]:
@@ -47,13 +62,19 @@ async def measure(wanted: list[str]) -> AsyncIterator[Row]:
 async def _rows_of(name: str, system: System, user: User) -> list[Row]:
     if name == "commits":
         return [await commits_row(system, [new_user(system, f"user-{n}") for n in range(CLIENTS)])]
-    several: dict[str, Callable[[System, User], Awaitable[list[Row]]]] = {"reads": read_rows, "raw": raw_rows}
+    several: dict[str, Callable[[System, User], Awaitable[list[Row]]]] = {
+        "reads": read_rows,
+        "raw": raw_rows,
+        "sockets": sockets_rows,
+    }
     if name in several:
         return await several[name](system, user)
     single: dict[str, Callable[[System, User], Awaitable[Row]]] = {
         "batch": batch_row,
         "base64": base64_row,
         "streaming": streaming_memory_row,
+        "visible": visible_row,
+        "start": start_row,
     }
     return [await single[name](system, user)]
 

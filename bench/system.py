@@ -17,7 +17,7 @@ from typing import Any
 
 from moorage.core.routing import parse_routing_table
 from moorage_operator.local.tools import ensure_nginx
-from moorage_operator.naming import AUTH, block_service, tier_service
+from moorage_operator.naming import AUTH, block_service, notify_service, tier_service
 from moorage_operator.proxy import ProxySettings, build_nginx_conf
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -137,7 +137,7 @@ def moorage() -> Iterator[System]:
 def front(system: System, replaced: Mapping[str, Sequence[str]]) -> Iterator[int]:
     """Another NGINX with the same configuration but for the servers of some services; its port."""
     upstreams: dict[str, list[str]] = {}
-    for service in (AUTH, L1, L2, tier_service("l3", KEY), BLOCK):
+    for service in (AUTH, L1, L2, tier_service("l3", KEY), BLOCK, notify_service("main")):
         upstreams[service] = [system.public(f"{service}-{n}") for n in range(2)]
     upstreams |= {service: list(servers) for service, servers in replaced.items()}
     with scratch() as folder:

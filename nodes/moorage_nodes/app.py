@@ -12,6 +12,7 @@ import contextlib
 import gc
 import importlib
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -111,6 +112,14 @@ def bind(host: str, port: int, *, unread_seconds: float | None = None) -> socket
         sock.close()
         raise
     return sock
+
+
+def raise_open_files() -> None:
+    """As many open files as this process may have: each connection is one, and the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def open_role(settings: Settings, shared: Shared) -> Server[Any]:
@@ -258,6 +267,7 @@ def main(argv: list[str] | None = None) -> int:
         if settings.role != arguments.role:
             parser.error(f"{arguments.settings} is for the role {settings.role}, not {arguments.role}")
         configure_logging(settings.log_level)
+        raise_open_files()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
     except (MoorageError, OSError) as error:
