@@ -8,7 +8,12 @@ condemned only by moving it: a record seen is valid while the head stands, an ab
 uploads and are read anew for each use. `l` and `o` are the collector's own.
 """
 
+from functools import lru_cache
+
 from moorage_nodes.stores.contracts import prefix_end
+
+KEPT = 2048
+"""A plan builds the same keys of nodes and children several times: those built last are kept, about 0.5 MB."""
 
 # The letters of the kinds of keys, as bytes of a key at `kind_at`.
 TOLD = frozenset(b"icm")  # change only as a journal entry of the same transaction tells (view.told_keys)
@@ -53,10 +58,12 @@ def journal_range(namespace: str, after: int) -> tuple[bytes, bytes]:
     return journal(namespace, after + 1), prefix_end(b"n/%s/j/" % namespace.encode())
 
 
+@lru_cache(KEPT)
 def node(namespace: str, node_id: str) -> bytes:
     return b"n/%s/i/%s" % (namespace.encode(), node_id.encode())
 
 
+@lru_cache(KEPT)
 def child(namespace: str, parent_id: str, name: str) -> bytes:
     return b"n/%s/c/%s/%s" % (namespace.encode(), parent_id.encode(), name.encode())
 

@@ -68,6 +68,7 @@ class _Layer:
     compares: dict[bytes, int] = field(default_factory=dict)
     told: set[bytes] = field(default_factory=set)
     sequence: int = 0
+    size: int = 0  # bytes of all puts, those that were put again included
 
 
 def told_keys(namespace: str, entry: JournalEntry) -> tuple[bytes, ...]:
@@ -200,9 +201,9 @@ class View:
         self.request = request
 
     def cost(self) -> tuple[int, int]:
-        """Puts and bytes of the plan that has just run."""
-        writes = self._writing().writes
-        return len(writes), sum(len(key) + len(data or b"") for key, data in writes.items())
+        """Puts of the plan that has just run, and what they are at most in bytes."""
+        layer = self._writing()
+        return len(layer.writes), layer.size
 
     def compare_count(self) -> int:
         """Keys that the transaction would compare, with the plan that has just run."""
@@ -233,10 +234,14 @@ class View:
         self._layer = None
 
     def put(self, key: bytes, record: Struct) -> None:
-        self._writing().writes[key] = records.encode(record)
+        layer = self._writing()
+        layer.writes[key] = data = records.encode(record)
+        layer.size += len(key) + len(data)
 
     def delete(self, key: bytes) -> None:
-        self._writing().writes[key] = None
+        layer = self._writing()
+        layer.writes[key] = None
+        layer.size += len(key)
 
     def delete_range(self, start: bytes, end: bytes) -> None:
         """Only for ranges that no plan puts into (what an upload stored)."""
@@ -251,7 +256,9 @@ class View:
         layer = self._writing()
         layer.sequence += 1
         layer.told.update(told_keys(self.namespace, entry))
-        layer.writes[keys.journal(self.namespace, layer.sequence)] = records.encode(entry)
+        key, data = keys.journal(self.namespace, layer.sequence), records.encode(entry)
+        layer.writes[key] = data
+        layer.size += len(key) + len(data)
 
     def last_sequence(self) -> int:
         """Of the newest journal entry, this attempt's included."""

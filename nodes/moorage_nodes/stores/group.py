@@ -26,13 +26,20 @@ class Transactor(Protocol):
 
 
 class _Member:
-    __slots__ = ("done", "footprint", "since", "txn")
+    __slots__ = ("_footprint", "done", "since", "txn")
 
     def __init__(self, txn: Txn, done: "asyncio.Future[TxnResult]", since: float) -> None:
         self.txn = txn
         self.since = since  # by the event loop's clock
-        self.footprint = Footprint(txn)
         self.done = done
+        self._footprint: Footprint | None = None
+
+    @property
+    def footprint(self) -> Footprint:
+        """Taken when first asked for: who travels alone for want of others needs none."""
+        if self._footprint is None:
+            self._footprint = Footprint(self.txn)
+        return self._footprint
 
     def travels_alone(self) -> bool:
         """A bad lease fails the whole batch, and what is too large fits in none."""
@@ -87,6 +94,8 @@ class TransactionGroup:
             member = waiting.popleft()
             if member.done.done():  # its caller has gone
                 continue
+            if not waiting and not batch and not left:
+                return [member]
             footprint = member.footprint
             if member.travels_alone():
                 if not batch and not left:
