@@ -178,9 +178,9 @@ class Reconciler:
         others = [built for key, built in builds.items() if key != resource.key]
         live = self._world.live
 
-        def blocked(phase: Phase) -> str | None:
+        def blocked(phase: Phase, missing: bool) -> str | None:
             reason = why_no_etcd(self._world, realm, wish) if phase > Phase.STORES else None
-            return reason or why_blocked(phase, wanted, others, live)
+            return reason or why_blocked(phase, missing, wanted, others, live)
 
         planned = plan_steps(wanted, live, self._world.owned(resource.key), blocked)
         self._applier.settle(wanted, planned.steps)
@@ -279,7 +279,7 @@ class Reconciler:
         report.idle = Finding("Ready", "False", "NotReferenced", "Nobody names it: nothing runs for it.")
         owned = self._world.owned(resource.key)
         if owned and await self._is_really_let_go(resource):
-            planned = plan_steps((), self._world.live, owned, lambda _: None)
+            planned = plan_steps((), self._world.live, owned, lambda *_: None)
             await self._applier.carry_out(planned.steps)
 
     async def _is_really_let_go(self, resource: Resource) -> bool:
@@ -303,7 +303,7 @@ class Reconciler:
         owned = self._world.owned(key)
         if not owned or await self._kube.get(KIND_BY_NAME[key[0]], key[1], key[2]) is not None:
             return
-        planned = plan_steps((), self._world.live, owned, lambda _: None)
+        planned = plan_steps((), self._world.live, owned, lambda *_: None)
         await self._applier.carry_out(planned.steps)
 
     # --- status

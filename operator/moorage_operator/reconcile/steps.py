@@ -1,7 +1,8 @@
 """What has to be written for one resource: ordered steps, each with its reason. Pure.
 
-Phases open one after the other: what is in a later one waits until the workloads before it are rolled out, across the
-whole realm. What is no longer wished is deleted last.
+A change of what runs goes through the phases one after the other: what is in a later one waits until the workloads
+before it are rolled out, across the whole realm. What is missing waits for stores alone: servers of a new realm wait
+for one another as they start (L3 asks auth which realm this is). What is no longer wished is deleted last.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,18 +40,21 @@ def plan_steps(
     wanted: Sequence[Manifest],
     live: Live,
     owned: Sequence[Cached],
-    blocked: Callable[[Phase], str | None],
+    blocked: Callable[[Phase, bool], str | None],
 ) -> StepPlan:
-    """`owned`: all live objects that carry the resource's labels. `blocked` says why a phase is not open yet."""
+    """`owned`: all live objects that carry the resource's labels. `blocked` says why a phase is not open yet, for
+    what is missing (True) and for what differs.
+    """
     steps: list[Step] = []
     waits: list[str] = []
-    closed: dict[Phase, str | None] = {}
+    closed: dict[tuple[Phase, bool], str | None] = {}
     for manifest in wanted:
         found = live(manifest.body)
         planned = _plan_object(manifest, found)
-        if planned and manifest.phase not in closed:
-            closed[manifest.phase] = blocked(manifest.phase)
-        reason = closed.get(manifest.phase)
+        gate = (manifest.phase, found is None)
+        if planned and gate not in closed:
+            closed[gate] = blocked(*gate)
+        reason = closed.get(gate)
         if planned and reason is not None:
             if reason not in waits:
                 waits.append(reason)
@@ -113,19 +117,21 @@ def _number(manifest: Manifest, number: int) -> Body:
 
 
 def why_blocked(
-    phase: Phase, mine: Sequence[Manifest], others: Iterable[Sequence[Manifest]], live: Live
+    phase: Phase, missing: bool, mine: Sequence[Manifest], others: Iterable[Sequence[Manifest]], live: Live
 ) -> str | None:
-    """Why `phase` is not open: a workload of an earlier phase that is not ready.
+    """Why `phase` is not open: a workload of an earlier phase that is not ready. What is `missing` waits for the
+    resource's own stores alone.
 
     Of the resource itself everything counts, stores and preflight included. Of the realm's other resources only what
     can be waited for: one that is held up by its own store, is new, or gave up, does not stop the others.
     """
+    before = min(phase, Phase.STORES + 1) if missing else phase
     for manifest in mine:
-        if manifest.phase < phase and manifest.kind in (*WORKLOADS, "Job"):
+        if manifest.phase < before and manifest.kind in (*WORKLOADS, "Job"):
             reason = _why_not_ready(manifest, live(manifest.body))
             if reason is not None:
                 return reason
-    if phase <= Phase.STORES:
+    if missing or phase <= Phase.STORES:
         return None
     for manifests in others:
         stores = (one for one in manifests if one.phase == Phase.STORES and one.kind in WORKLOADS)

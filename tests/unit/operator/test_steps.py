@@ -1,0 +1,57 @@
+"""Which phases are open: for what is missing, and for what differs."""
+
+from typing import Any
+
+from moorage_operator.reconcile.steps import plan_steps, why_blocked
+from moorage_operator.resources.manifest import Manifest, Phase
+
+
+def deployment(name: str, phase: Phase, image: str = "one") -> Manifest:
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "harbour"},
+        "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "it", "image": image}]}}},
+    }
+    return Manifest(phase, body)
+
+
+class Cluster:
+    """Objects as they were applied; a workload is ready when it is named in `ready`."""
+
+    def __init__(self, *applied: Manifest, ready: tuple[str, ...] = ()) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        for manifest in applied:
+            (step,) = plan_steps([manifest], lambda _: None, (), lambda *_: None).steps
+            assert step.body is not None
+            settled = 1 if manifest.name in ready else 0
+            status = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": settled}
+            self.objects[manifest.name] = {**step.body, "status": status}
+
+    def live(self, body: Any) -> dict[str, Any] | None:
+        return self.objects.get(body["metadata"]["name"])
+
+    def steps(self, mine: list[Manifest], others: list[Manifest]) -> list[str]:
+        def blocked(phase: Phase, missing: bool) -> str | None:
+            return why_blocked(phase, missing, mine, [others], self.live)
+
+        return [step.reason for step in plan_steps(mine, self.live, (), blocked).steps]
+
+
+def test_servers_of_a_new_realm_do_not_wait_for_one_another():
+    """L3 gets ready only when auth has told it which realm this is; auth comes last in an upgrade."""
+    l3 = deployment("l3", Phase.L3)
+    assert Cluster(l3).steps([deployment("auth", Phase.AUTH)], [l3]) == ["Deployment/auth is missing"]
+
+
+def test_an_upgrade_goes_through_the_phases_in_order():
+    l3, auth = deployment("l3", Phase.L3), deployment("auth", Phase.AUTH)
+    newer = deployment("auth", Phase.AUTH, "two")
+    assert Cluster(l3, auth).steps([newer], [l3]) == []
+    assert Cluster(l3, auth, ready=("l3",)).steps([newer], [l3]) == ["Deployment/auth differs"]
+
+
+def test_what_is_missing_still_waits_for_the_stores_of_its_own_resource():
+    store, block = deployment("store", Phase.STORES), deployment("block", Phase.BLOCK)
+    assert Cluster(store).steps([store, block], []) == []
+    assert Cluster(store, ready=("store",)).steps([store, block], []) == ["Deployment/block is missing"]
