@@ -15,6 +15,7 @@ from pathlib import Path
 from measure import Row, bound, side_by_side
 from rows_engine import build_work, commit_all, etcd_server, look_up, seed
 
+from moorage.core.errors import OutcomeUnknownError
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.namespace import Namespaces
 from moorage_nodes.metadata.records import Child, Chunk, Head, JournalEntry, Manifest, Node
@@ -55,7 +56,7 @@ async def fill(store: EtcdStore, namespace: str, files: int) -> None:
         Put(keys.INCARNATION, INCARNATION),
         Put(keys.head(namespace), records.encode(Head(1, files, 0))),
     )))  # fmt: skip
-    limit = asyncio.Semaphore(4)
+    limit = asyncio.Semaphore(2)
 
     async def write(first: int) -> None:
         puts = [
@@ -63,7 +64,12 @@ async def fill(store: EtcdStore, namespace: str, files: int) -> None:
         ]
         nested = tuple(Txn(then=tuple(puts[start : start + 64])) for start in range(0, len(puts), 64))
         async with limit:
-            await store.transact(Txn(then=nested))
+            while True:
+                try:
+                    await store.transact(Txn(then=nested))
+                except OutcomeUnknownError:  # a busy machine: the same puts again do no harm
+                    continue
+                return
 
     await asyncio.gather(*(write(first) for first in range(0, files, 400)))
 

@@ -58,8 +58,10 @@ async def test_held_is_what_manifests_pins_and_open_uploads_name(bed, short_list
     assert {digest async for part in scan.scan_chunks(bed.store, NAMESPACE) for digest, _, _ in part} == {
         digest_of(data) for data in [b"old", b"new", b"deleted", b"stored", *(data for _, data in long)]
     }
-    versions = {file_id: found async for file_id, found in scan.scan_versions(bed.store, NAMESPACE)}
-    assert versions == {"f": [1, 2], "g": [1], "long": [1]}
+    versions = [each async for part in scan.scan_versions(bed.store, NAMESPACE) for each in part]
+    assert versions == [("f", [1, 2]), ("g", [1]), ("long", [1])]
+    more = [each async for part in scan.scan_versions(bed.store, NAMESPACE, more_than=1) for each in part]
+    assert more == [("f", [1, 2])]
     assert [node_id async for part in scan.scan_trash(bed.store, NAMESPACE) for node_id, _, _ in part] == [
         "g"
     ]

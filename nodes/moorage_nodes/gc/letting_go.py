@@ -119,15 +119,14 @@ class LettingGo:
     # --- old versions -----------------------------------------------------------------------------------------
 
     async def drop_versions(self) -> None:
-        waiting: list[Group] = []
-        async for file_id, versions in scan_versions(self._store, self._namespace):
-            for version in find_past_versions(versions, self._retained):
-                waiting.append(Group((), (Delete(keys.manifest(self._namespace, file_id, version)),)))
-                if len(waiting) == WRITTEN_TOGETHER:
-                    await self._write("versions", waiting)
-                    waiting = []
-        if waiting:
-            await self._write("versions", waiting)
+        async for found in scan_versions(self._store, self._namespace, more_than=self._retained):
+            past = [
+                Group((), (Delete(keys.manifest(self._namespace, file_id, version)),))
+                for file_id, versions in found
+                for version in find_past_versions(versions, self._retained)
+            ]
+            for part in _parts(past):
+                await self._write("versions", part)
 
     # --- the trash --------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from moorage_nodes.stores.contracts import KeyValue, MetadataStore, Range
 
 CAUGHT_UP_TOGETHER = 256  # journal entries
 MAX_CAUGHT_UP = 1_000_000  # digests
+_BEHIND_ALL = b"\xff" * 33
 
 Pause = Callable[[], Awaitable[None]]
 """Called now and then on the way: keeps the tenure."""
@@ -89,11 +90,11 @@ class Mark:
         Both come in the order of the digests, so neither is ever in memory as a whole.
         """
         held = iter(self._held)
-        next_held = next(held, None)
+        following = next(held, _BEHIND_ALL)
         async for chunks in scan_chunks(self._store, self._namespace):
             batch = []
             for digest, kv, chunk in chunks:
-                while next_held is not None and next_held < digest:
-                    next_held = next(held, None)
-                batch.append((digest, kv, chunk, next_held == digest or digest in self.since))
+                while following < digest:
+                    following = next(held, _BEHIND_ALL)
+                batch.append((digest, kv, chunk, following == digest or digest in self.since))
             yield batch

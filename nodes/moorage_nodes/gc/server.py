@@ -15,7 +15,7 @@ import msgspec
 from moorage.core.errors import InvalidFieldError, MoorageError
 from moorage_nodes.gc.age import read_clock
 from moorage_nodes.gc.collector import Collector
-from moorage_nodes.gc.opening import open_collector, parse_sections
+from moorage_nodes.gc.opening import look_seldom_for_cycles, open_collector, parse_sections
 from moorage_nodes.gc.report import RunMetrics
 from moorage_nodes.gc.schedule import find_next, is_overdue
 from moorage_nodes.gc.tenure import CollectorBusyError
@@ -75,6 +75,7 @@ async def open_server(settings: Settings, shared: Shared) -> Server[Gc]:
     if settings.etcd is None:
         raise InvalidFieldError("A collector needs `etcd` in its settings.", field="settings.etcd")
     _, section = parse_sections(settings)
+    look_seldom_for_cycles()
     store = open_metadata_store(settings.etcd, shared)
     try:
         context = Gc(await open_collector(store, settings, shared), section.schedule, shared.clock)

@@ -124,35 +124,38 @@ class Sweep:
         condemned: list[_Doomed] = []
         revived: list[_Doomed] = []
         removed: list[_Doomed] = []
+        scanned, kept = self._report.scanned, self._report.kept
         async for batch in self._mark.walk_chunks():
             await self._pause()
             stays = []
+            size = held = 0
             for digest, kv, chunk, is_held in batch:
-                each = _Doomed(digest, kv, chunk)
-                self._report.scanned["chunk_bytes"] += chunk.size
+                size += chunk.size
                 if is_held:
-                    self._report.kept["chunks_held"] += 1
+                    held += 1
                     if chunk.state == CHUNK_CONDEMNED:
-                        revived.append(each)
+                        revived.append(_Doomed(digest, kv, chunk))
                 elif chunk.state in {CHUNK_LIVE, CHUNK_SOFT_DELETED}:
-                    condemned.append(each)
+                    condemned.append(_Doomed(digest, kv, chunk))
                 elif kv.mod_revision <= self._horizons.grace and self._budget.take("records", 1):
-                    removed.append(each)
+                    removed.append(_Doomed(digest, kv, chunk))
                     continue
                 else:
-                    self._report.kept["chunks_waiting"] += 1
-                stays.append(each)
-            self._report.scanned["chunks"] += len(batch)
-            named.update(map(_name_key, stays))
+                    kept["chunks_waiting"] += 1
+                stays.append(_name_key(digest, chunk))
+            scanned["chunks"] += len(batch)
+            scanned["chunk_bytes"] += size
+            kept["chunks_held"] += held
+            named.update(stays)
             if len(condemned) >= CHANGED_TOGETHER:
                 await self._condemn(condemned)
             if len(revived) >= CHANGED_TOGETHER:
                 await self._revive(revived)
             if len(removed) >= REMOVED_TOGETHER:
-                named.update(map(_name_key, await self._remove(removed)))
+                named.update(_name_key(each.digest, each.chunk) for each in await self._remove(removed))
         await self._condemn(condemned)
         await self._revive(revived)
-        named.update(map(_name_key, await self._remove(removed)))
+        named.update(_name_key(each.digest, each.chunk) for each in await self._remove(removed))
         if not self._names_walked and await self._has_bindings():
             await self._drop_names(set())
 
@@ -465,27 +468,25 @@ def _object_key(pool: str, name: str) -> bytes:
     return f"{pool}\0{name}\0".encode()
 
 
-def _name_key(each: _Doomed) -> bytes:
-    return (
-        _object_key(each.chunk.pool, each.chunk.object)
-        + each.digest
-        + each.chunk.length.to_bytes(_SIZE_BYTES)
-    )
+def _name_key(digest: bytes, chunk: Chunk) -> bytes:
+    return b"%b%b%b" % (_object_key(chunk.pool, chunk.object), digest, chunk.length.to_bytes(_SIZE_BYTES))
 
 
 def _join(listed: SortedSpill, named: SortedSpill) -> Iterator[tuple[str, str, int, list[bytes], int]]:
     """Per object: pool, name, size, and of the records that name it the digests and their bytes together."""
-    records_of = iter(named)
-    following = next(records_of, None)
+    naming = iter(named)
+    following = next(naming, None)
     for item in listed:
         key, size = item[:-_SIZE_BYTES], int.from_bytes(item[-_SIZE_BYTES:])
+        at = len(key)
+        while following is not None and following[:at] < key:
+            following = next(naming, None)
         digests: list[bytes] = []
         alive = 0
-        while following is not None and (following.startswith(key) or following < key):
-            if following.startswith(key):
-                digests.append(following[len(key) : len(key) + 32])
-                alive += int.from_bytes(following[-_SIZE_BYTES:])
-            following = next(records_of, None)
+        while following is not None and following[:at] == key:
+            digests.append(following[at : at + 32])
+            alive += int.from_bytes(following[-_SIZE_BYTES:])
+            following = next(naming, None)
         pool, name, _ = key.decode().split("\0")
         yield pool, name, size, digests, alive
 

@@ -4,6 +4,7 @@ Fields are only ever appended, with defaults: a reader of schema N reads every r
 fields appended later (msgspec array semantics). A record whose schema is newer than we know is refused.
 """
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -304,8 +305,22 @@ def encode(record: Struct) -> bytes:
 def decode(kind: type[R], data: bytes) -> R:
     record: R = _decoders[kind].decode(data)
     if record.schema > SCHEMAS[kind]:  # type: ignore[attr-defined]
-        raise FormatError(
-            f"A {kind.__name__} record has schema {record.schema}; this server knows up to {SCHEMAS[kind]}. "  # type: ignore[attr-defined]
-            "Upgrade this server."
-        )
+        raise _too_new(kind, record)
     return record
+
+
+def decode_all(kind: type[R], values: Iterable[bytes]) -> list[R]:
+    """As `decode`, of many."""
+    found: list[R] = list(map(_decoders[kind].decode, values))
+    known = SCHEMAS[kind]
+    for record in found:
+        if record.schema > known:  # type: ignore[attr-defined]
+            raise _too_new(kind, record)
+    return found
+
+
+def _too_new(kind: type[R], record: R) -> FormatError:
+    return FormatError(
+        f"A {kind.__name__} record has schema {record.schema}; this server knows up to {SCHEMAS[kind]}. "  # type: ignore[attr-defined]
+        "Upgrade this server."
+    )

@@ -121,7 +121,8 @@ async def scan_chunks(
 ) -> AsyncIterator[list[tuple[bytes, KeyValue, Chunk]]]:
     """L3 records: (digest, the key as read, the record), in byte order of the digests."""
     async for kvs in scan_kind(store, namespace, "k", revision=revision):
-        yield [(kv.key[-32:], kv, records.decode(Chunk, kv.value)) for kv in kvs]
+        chunks = records.decode_all(Chunk, (kv.value for kv in kvs))
+        yield [(kv.key[-32:], kv, chunk) for kv, chunk in zip(kvs, chunks, strict=True)]
 
 
 async def scan_manifests(
@@ -133,20 +134,29 @@ async def scan_manifests(
 
 
 async def scan_versions(
-    store: MetadataStore, namespace: str, *, revision: int = 0
-) -> AsyncIterator[tuple[str, list[int]]]:
-    """(file id, versions that have a manifest, ascending), from the keys alone."""
-    file_id, versions = "", list[int]()
+    store: MetadataStore, namespace: str, *, more_than: int = 0, revision: int = 0
+) -> AsyncIterator[list[tuple[str, list[int]]]]:
+    """Of each file that has content of more than so many versions: (file id, those versions, ascending). From the
+    keys alone.
+    """
+    file, run = b"", list[bytes]()
     async for kvs in scan_kind(store, namespace, "m", revision=revision, keys_only=True):
+        found = []
         for kv in kvs:
-            each, version = keys.parse_manifest(kv.key)
-            if each != file_id:
-                if versions:
-                    yield file_id, versions
-                file_id, versions = each, []
-            versions.append(version)
-    if versions:
-        yield file_id, versions
+            key = kv.key
+            if key[:-13] == file:  # all but "/" and 12 digits
+                run.append(key)
+                continue
+            if len(run) > more_than:
+                found.append(_versions_of(run))
+            file, run = key[:-13], [key]
+        yield found
+    if len(run) > more_than:
+        yield [_versions_of(run)]
+
+
+def _versions_of(run: Sequence[bytes]) -> tuple[str, list[int]]:
+    return keys.parse_manifest(run[0])[0], [int(key[-12:], 16) for key in run]
 
 
 async def scan_list(
@@ -193,9 +203,10 @@ async def scan_references(
         async for entries in scan_list(store, namespace, base, count, revision=revision):
             yield [digest for _, digest, _ in entries]
 
-    async for manifests in scan_manifests(store, namespace, revision=revision):
-        yield [digest for _, _, manifest in manifests for _, digest, _ in manifest.entries]
-        for _, _, manifest in manifests:
+    async for kvs in scan_kind(store, namespace, "m", revision=revision):
+        manifests = records.decode_all(Manifest, (kv.value for kv in kvs))
+        yield [entry[1] for manifest in manifests for entry in manifest.entries]
+        for manifest in manifests:
             if manifest.segments:
                 async for digests in scan_long(manifest.segments, manifest.count):
                     yield digests

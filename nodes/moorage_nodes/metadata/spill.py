@@ -7,6 +7,7 @@ the chunk records, which etcd gives in the same order, so neither need be held.
 import heapq
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from types import TracebackType
 from typing import IO, Self
 
@@ -14,6 +15,7 @@ MAX_BYTES = 32 * 1024 * 1024  # held before a run is written
 ITEM_OVERHEAD = 90  # bytes that Python needs for an item of a set, about
 READ_BYTES = 128 * 1024  # of each run at once
 _LENGTH_BYTES = 4
+_ADDED_TOGETHER = 1024
 
 
 class SortedSpill:
@@ -27,15 +29,15 @@ class SortedSpill:
 
     def update(self, items: Iterable[bytes]) -> None:
         """Add items. OSError when the disk is full."""
-        before = len(self._items)
-        for item in items:
-            self._items.add(item)
-            if len(self._items) != before:
-                before += 1
-                self._bytes += len(item) + ITEM_OVERHEAD
-                if self._bytes > self._max_items_bytes:
-                    self._write_run()
-                    before = 0
+        rest = iter(items)
+        while part := list(islice(rest, _ADDED_TOGETHER)):
+            before = len(self._items)
+            self._items.update(part)
+            added = len(self._items) - before
+            # What came before is counted as long as the others of its part: it is a bound that is wanted.
+            self._bytes += added * ITEM_OVERHEAD + sum(map(len, part)) * added // len(part)
+            if self._bytes > self._max_items_bytes:
+                self._write_run()
 
     def __iter__(self) -> Iterator[bytes]:
         """All items; they stay, and may be walked again. None may be added while somebody walks."""
