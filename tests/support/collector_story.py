@@ -7,7 +7,7 @@ import pytest
 from collector_bed import DAY, RULES, CollectorBed
 from upload_bed import NAMESPACE, digest_of, hash_of
 
-from moorage_nodes.gc import letting_go, sweeping
+from moorage_nodes.gc import letting_go, rewriting, sweeping
 from moorage_nodes.metadata import scan
 from moorage_nodes.metadata.l1 import commit as commit_module
 from moorage_nodes.metadata.l1 import preparation, segments, targets, uploads
@@ -26,7 +26,8 @@ def take_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(letting_go, "CHILDREN_TOGETHER", 2)
     monkeypatch.setattr(letting_go, "WRITTEN_TOGETHER", 2)
     monkeypatch.setattr(sweeping, "CHANGED_TOGETHER", 4)
-    monkeypatch.setattr(sweeping, "GROUP_RECORDS", 2)
+    for module in (sweeping, rewriting):
+        monkeypatch.setattr(module, "GROUP_RECORDS", 2)
     monkeypatch.setattr(sweeping, "REMOVED_TOGETHER", 5)
     monkeypatch.setattr(sweeping, "DELETED_TOGETHER", 2)
 

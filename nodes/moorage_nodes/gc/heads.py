@@ -4,7 +4,8 @@ Every server that knows something of the namespace forgets it then (metadata/kno
 planned on the state before is planned again: so nobody builds on what the collector takes away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -26,9 +27,11 @@ from moorage_nodes.stores.contracts import (
 
 # etcd counts 128 along a path: the outer operations, and the compares or operations of the largest group.
 GROUP_OPS = 40
+GROUP_RECORDS = 32  # chunk records in a group, each compared
 MAX_GROUPS = 80
 MAX_WRITE_BYTES = 512 * 1024
 MAX_ATTEMPTS = 100
+T = TypeVar("T")
 
 
 class Group(Struct, frozen=True):
@@ -122,6 +125,12 @@ def split(groups: Sequence[Group]) -> list[list[Group]]:
         parts[-1].append(group)
         weight += group.weight
     return parts
+
+
+def cut(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    """The items in parts of at most `size`."""
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
 
 
 def too_busy(namespace: str) -> StoreUnavailableError:

@@ -4,12 +4,12 @@ Each step is right at any head, if the keys it compares are as they were read; s
 when a writer was first, and a run that ends in the middle leaves nothing that the next one does not find.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from moorage_nodes.gc.heads import GROUP_OPS, Group, NamespaceHead
+from moorage_nodes.gc.heads import GROUP_OPS, Group, NamespaceHead, cut
 from moorage_nodes.gc.marking import Pause
 from moorage_nodes.gc.report import Report
 from moorage_nodes.metadata import keys, records
@@ -278,14 +278,10 @@ class LettingGo:
         """Results under idempotency keys that are older than a day."""
         async for kvs in scan_kind(self._store, self._namespace, "e", keys_only=True):
             due = [Delete(kv.key) for kv in kvs if kv.mod_revision <= self._horizons.requests]
-            for part in _parts([Group((), tuple(ops)) for ops in _chunked(due)]):
+            for part in _parts([Group((), tuple(ops)) for ops in cut(due, GROUP_OPS)]):
                 await self._write("", part)
             self._report.let_go["requests"] += len(due)
 
 
-def _parts(groups: Sequence[Group]) -> list[Sequence[Group]]:
-    return [groups[start : start + WRITTEN_TOGETHER] for start in range(0, len(groups), WRITTEN_TOGETHER)]
-
-
-def _chunked(ops: Sequence[Delete]) -> list[Sequence[Delete]]:
-    return [ops[start : start + GROUP_OPS] for start in range(0, len(ops), GROUP_OPS)]
+def _parts(groups: Sequence[Group]) -> Iterator[list[Group]]:
+    return cut(groups, WRITTEN_TOGETHER)

@@ -10,49 +10,39 @@ second collector at that point takes nothing from anybody.
 import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from moorage.core.errors import DamagedChunkError
-from moorage_nodes.blocks.packing import object_name
-from moorage_nodes.gc.heads import MAX_ATTEMPTS, Group, NamespaceHead, split, too_busy
+from moorage_nodes.gc.heads import GROUP_RECORDS, MAX_ATTEMPTS, Group, NamespaceHead, cut, split, too_busy
 from moorage_nodes.gc.letting_go import Horizons
 from moorage_nodes.gc.marking import Mark, Pause
 from moorage_nodes.gc.names import NamesPass
 from moorage_nodes.gc.pools import Pools
 from moorage_nodes.gc.report import Report
+from moorage_nodes.gc.rewriting import Rewriting
 from moorage_nodes.metadata import keys, records
-from moorage_nodes.metadata.bulk_reads import read_keys
-from moorage_nodes.metadata.l1.upload_ids import build_collector_upload_id
 from moorage_nodes.metadata.records import (
     CHUNK_CONDEMNED,
     CHUNK_LIVE,
     CHUNK_SOFT_DELETED,
     Chunk,
-    Upload,
 )
 from moorage_nodes.metadata.scan import scan_kind
 from moorage_nodes.metadata.spill import SortedSpill
 from moorage_nodes.stores.contracts import (
-    Compare,
     Delete,
     KeyValue,
     MetadataStore,
     Put,
-    Target,
-    absent,
     unchanged,
 )
 
 CHANGED_TOGETHER = 1000  # records condemned or revived by one transaction
 REMOVED_TOGETHER = 10_000  # records held in memory until the names that lead to them are gone
-GROUP_RECORDS = 32
 REWRITTEN_SHARE = 0.5  # an object of which less than this is named is written anew
 DELETED_TOGETHER = 1000
 _SIZE_BYTES = 8
-T = TypeVar("T")
 
 
 class Budget:
@@ -197,7 +187,7 @@ class Sweep:
         waiting, size = list(wanted), GROUP_RECORDS
         while waiting:
             failed: list[_Doomed] = []
-            for part in _cut(waiting, CHANGED_TOGETHER if size > 1 else 64):
+            for part in cut(waiting, CHANGED_TOGETHER if size > 1 else 64):
                 await self._pause()
                 unheld, done, groups = await self._write_part(part, op, size, of_held=of_held)
                 left.extend(unheld)
@@ -221,7 +211,7 @@ class Sweep:
                 await self._mark.catch_up()
             held = [] if of_held else [each for each in part if each.digest in self._mark.since]
             rest = part if not held else [each for each in part if each.digest not in self._mark.since]
-            groups = list(_cut(rest, size))
+            groups = list(cut(rest, size))
             if not groups:
                 return held, [], []
             written = await self._head.write(
@@ -304,7 +294,7 @@ class Sweep:
         ]
         for part in split([*note, *forget]):
             await self._head.write_aside((), part)
-        for some in _cut(due, GROUP_RECORDS):
+        for some in cut(due, GROUP_RECORDS):
             await self._delete_lists(some)
 
     async def _delete_lists(self, due: Sequence[str]) -> None:
@@ -369,97 +359,6 @@ class Sweep:
         doomed.clear()
 
 
-class Rewriting:
-    """Packed objects that are mostly dead: what lives is copied into a new object, and the records lead there.
-
-    Under an upload of the collector's own, so that what a crash leaves behind is an orphan like any other. The old
-    object is one from then on, found by the next collection.
-    """
-
-    def __init__(
-        self,
-        store: MetadataStore,
-        head: NamespaceHead,
-        pools: Pools,
-        report: Report,
-        rng: random.Random,
-        pause: Pause,
-        *,
-        dry_run: bool,
-    ) -> None:
-        self._store = store
-        self._head = head
-        self._namespace = head.namespace
-        self._pools = pools
-        self._report = report
-        self._rng = rng
-        self._pause = pause
-        self._dry_run = dry_run
-        self._upload = ""
-
-    async def rewrite(self, pool: str, name: str, digests: Sequence[bytes]) -> None:
-        await self._pause()
-        wanted = [keys.chunk(self._namespace, digest) for digest in digests]
-        found = [
-            (kv, records.decode(Chunk, kv.value)) for kv in (await read_keys(self._store, wanted)).values()
-        ]
-        live = [
-            (kv, chunk)
-            for kv, chunk in found
-            if (chunk.pool, chunk.object) == (pool, name) and chunk.state in {CHUNK_LIVE, CHUNK_SOFT_DELETED}
-        ]
-        if not live:
-            return
-        live.sort(key=lambda each: each[1].offset)
-        if not self._dry_run and not await self._copy(pool, name, live):
-            return
-        self._report.objects_rewritten += 1
-
-    async def _copy(self, pool: str, name: str, live: Sequence[tuple[KeyValue, Chunk]]) -> bool:
-        upload_key = keys.upload(self._namespace, await self._begin())
-        target = object_name(self._upload, f"{self._rng.getrandbits(96):024x}", 0)
-        try:
-            await self._pools.copy_chunks(
-                pool,
-                self._namespace,
-                name,
-                target,
-                [(kv.key[-32:], chunk.offset, chunk.size) for kv, chunk in live],
-            )
-        except DamagedChunkError:
-            self._report.damaged += 1
-            return False
-        steps, offset = [], 0
-        for kv, chunk in live:
-            moved = records.encode(replace(chunk, object=target, offset=offset))
-            steps.append((unchanged(kv.key, kv.mod_revision), Put(kv.key, moved)))
-            offset += chunk.size
-        groups = [
-            Group(tuple(compare for compare, _ in part), tuple(put for _, put in part))
-            for part in _cut(steps, GROUP_RECORDS)
-        ]
-        for part in split(groups):
-            # A group that fails stays where it is: the next collection looks at it again.
-            if await self._head.write_aside((Compare(upload_key, Target.VERSION, 1),), part) is None:
-                return False
-        return True
-
-    async def _begin(self) -> str:
-        if not self._upload:
-            upload_id = build_collector_upload_id(self._rng)
-            key = keys.upload(self._namespace, upload_id)
-            record = records.encode(Upload(1, "", 0, "", []))
-            await self._head.write_aside((absent(key),), [Group((), (Put(key, record),))])
-            self._upload = upload_id
-        return self._upload
-
-    async def end(self) -> None:
-        if self._upload:
-            key = keys.upload(self._namespace, self._upload)
-            self._upload = ""
-            await self._head.write_aside((), [Group((), (Delete(key),))])
-
-
 def _put(each: _Doomed, state: int) -> Put:
     return Put(each.kv.key, records.encode(replace(each.chunk, state=state)))
 
@@ -489,8 +388,3 @@ def _join(listed: SortedSpill, named: SortedSpill) -> Iterator[tuple[str, str, i
             following = next(naming, None)
         pool, name, _ = key.decode().split("\0")
         yield pool, name, size, digests, alive
-
-
-def _cut(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    for start in range(0, len(items), size):
-        yield list(items[start : start + size])
