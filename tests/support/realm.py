@@ -27,6 +27,7 @@ AUDIENCES: dict[str, list[Audience]] = {
     ],
     "l2": [Audience.DOWNLOAD, Audience.SERVICE_AUTH],
     "l3": [Audience.SERVICE_AUTH],
+    "gc": [Audience.COLLECTOR, Audience.SERVICE_AUTH],
     "block": [Audience.SERVICE_L2, Audience.SERVICE_L3],
     "gc": [Audience.COLLECTOR],
     "check": [Audience.CHECKER],

@@ -317,3 +317,24 @@ async def test_no_more_than_two_open_uploads_are_told(store, registry):
         await put(store, keys.upload("u1", name), records.encode(Upload(1, "u1", 0, "p", [])))
     assert await registry.open_uploads("u1") == ["up", "up2"]
     assert await registry.open_uploads("u2") == []
+
+
+async def test_no_record_of_a_long_call_names_an_object_of_an_upload_that_has_ended(store, registry, group):
+    """Such objects are deleted as soon as no record names them."""
+
+    async def end_upload(_txn):
+        await store.transact(Txn(then=(Delete(keys.upload("u1", "up")),)))
+
+    group.before = end_upload
+    with pytest.raises(UploadEndedError):
+        await registry.register(request(*(chunk(f"n{i}", f"text {i}") for i in range(3 * TXN_CHUNKS))))
+    found, _ = await store.range(*keys.kind_range("u1", "k"))
+    assert found.kvs == ()
+
+
+async def test_the_collectors_uploads_are_none_of_the_users(store, registry):
+    for name in ("b1", "c1", "c2", "cc", "f1"):
+        await put(store, keys.upload("u2", name), records.encode(Upload(1, "", 0, "", [])))
+    assert await registry.open_uploads("u2") == ["b1", "f1"]
+    assert await registry.open_uploads("u1") == ["up"]
+    assert await registry.open_uploads("nobody") == []
