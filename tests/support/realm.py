@@ -29,7 +29,6 @@ AUDIENCES: dict[str, list[Audience]] = {
     "l3": [Audience.SERVICE_AUTH],
     "gc": [Audience.COLLECTOR, Audience.SERVICE_AUTH],
     "block": [Audience.SERVICE_L2, Audience.SERVICE_L3],
-    "gc": [Audience.COLLECTOR],
     "check": [Audience.CHECKER],
     "notify": [Audience.SERVICE_AUTH, Audience.SERVICE_L1],
 }
