@@ -1,7 +1,7 @@
 """Measure, side by side with what each figure is compared to: `make bench`, or `python bench/run.py ROW…`.
 
 Starts a whole `moorage up` with its data in memory. Rows: engine, commits, batch, reads, raw, base64, streaming, idle, gc,
-visible, sockets, start.
+fsck, visible, sockets, start.
 `--json` prints one object a row.
 """
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rows_blocks import base64_row, idle_memory_rows, raw_rows, streaming_memory_row
 from rows_engine import engine_rows
+from rows_fsck import fsck_rows
 from rows_gc import gc_rows
 from rows_http import CLIENTS, User, batch_row, commits_row, new_user, read_rows
 from rows_notify import sockets_rows, start_row, visible_row
@@ -32,6 +33,7 @@ NAMES = (
     "base64",
     "streaming",
     "gc",
+    "fsck",
     "visible",
     "sockets",
     "start",
@@ -45,7 +47,10 @@ async def measure(wanted: list[str]) -> AsyncIterator[Row]:
     if "gc" in wanted:
         async for row in gc_rows():
             yield row
-    rest = [name for name in wanted if name not in {"engine", "gc"}]
+    if "fsck" in wanted:
+        async for row in fsck_rows():
+            yield row
+    rest = [name for name in wanted if name not in {"engine", "gc", "fsck"}]
     if not rest:
         return
     with moorage() as system:

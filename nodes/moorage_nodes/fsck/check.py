@@ -83,13 +83,13 @@ async def check_store(
     `StoreUnavailableError` when something cannot be read: then nothing is proved.
     """
     result, progress = Result(), Progress()
-    if namespaces is None:
-        await _check_cluster(store, result.findings)
+    seen: set[str] = set()
     async for namespace in _named(namespaces) if namespaces is not None else scan_namespaces(store):
         check = _NamespaceCheck(
             store, pools, namespace, deep=deep, progress=progress, on_progress=on_progress
         )
         tables = await check.run()
+        seen.add(namespace)
         result.findings.merge(tables.findings)
         result.namespaces += 1
         for name, number in tables.counts.items():
@@ -97,6 +97,8 @@ async def check_store(
         progress.namespaces = result.namespaces
         progress.findings = result.findings.total()
         on_progress(progress)
+    if namespaces is None:
+        await _check_cluster(store, result.findings, seen)
     result.bytes_read = progress.bytes_read
     return result
 
@@ -106,11 +108,17 @@ async def _named(namespaces: Iterable[str]) -> AsyncIterator[str]:
         yield namespace
 
 
-async def _check_cluster(store: MetadataStore, findings: Findings) -> None:
-    """The cluster's own keys, and work of namespaces that have nothing."""
+async def _check_cluster(store: MetadataStore, findings: Findings, seen: set[str]) -> None:
+    """The cluster's own keys, and work of namespaces that have nothing else."""
     for key in (keys.INCARNATION, keys.REALM, keys.FORMAT):
         if await store.get(key) is None:
             findings.add("identity_wrong", "", key.decode(), "It is missing.")
+    async for kvs in scan_range(store, *keys.work_range(), keys_only=True):
+        for kv in kvs:
+            namespace, notification_id = keys.parse_work(kv.key)
+            # A namespace that began after it was looked for has at least its head by now.
+            if namespace not in seen and await store.get(keys.head(namespace)) is None:
+                findings.add("work_dangling", namespace, notification_id)
 
 
 class _NamespaceCheck:
@@ -302,8 +310,11 @@ class _NamespaceCheck:
             on_read=self._on_read,
         )
         troubles: list[Trouble] = []
+        unknown: set[str] = set()
         for each in join_objects(tables, listed, tables.uploads.__contains__):
-            if not each.chunks:
+            if each.pool not in self._pools:
+                unknown.add(each.pool)
+            elif not each.chunks:
                 self._findings.add(
                     "orphan_object",
                     self._namespace,
@@ -312,6 +323,8 @@ class _NamespaceCheck:
                 )
             else:
                 troubles += await check.look_at(each)
+        for pool in sorted(unknown):
+            self._findings.add("pool_unknown", self._namespace, pool)
         troubles += await check.finish()
         await self._tell(troubles[:MAX_EXPLAINED])
         for trouble in troubles[MAX_EXPLAINED:]:

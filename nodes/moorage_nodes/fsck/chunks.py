@@ -93,7 +93,8 @@ def join_objects(
     tables: Tables, listed: Mapping[str, Partitions], is_open: Callable[[str], bool]
 ) -> Iterator[StoredObject]:
     """Every object that the registry names, with its size in the bucket, and every other one of the bucket that
-    belongs to no upload that `is_open` (with no chunks). `listed`: by pool, rows of (name below the namespace, size).
+    belongs to no upload that `is_open` (with no chunks). `listed`: by pool, rows of (name below the namespace, size);
+    an object in a pool that was not listed has no size.
     """
     for number in range(PARTS):
         chunks: dict[tuple[str, str], list[Placed]] = defaultdict(list)
@@ -102,8 +103,7 @@ def join_objects(
         sizes = {(pool, name): size for pool, each in listed.items() for name, size in each.rows(number)}
         for (pool, name), placed in chunks.items():
             size = sizes.pop((pool, name), None)
-            if pool in listed:
-                yield StoredObject(pool, name, size, tuple(sorted(placed, key=lambda chunk: chunk.offset)))
+            yield StoredObject(pool, name, size, tuple(sorted(placed, key=lambda chunk: chunk.offset)))
         for (pool, name), size in sizes.items():
             if not is_open(name.partition("/")[0]):
                 yield StoredObject(pool, name, size, ())

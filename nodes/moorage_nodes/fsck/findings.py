@@ -169,6 +169,12 @@ KINDS: dict[str, Kind] = {
             _WRITE_AGAIN,
         ),
         Kind(
+            "pool_unknown",
+            "finding",
+            "Chunks lie in a block pool that this cluster does not name: nobody can read them.",
+            "Put the pool back on the cluster's list.",
+        ),
+        Kind(
             "object_missing",
             "finding",
             "The object that holds a chunk is not in the bucket.",

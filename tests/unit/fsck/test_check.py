@@ -6,6 +6,8 @@ import pytest
 from upload_bed import digest_of, hash_of
 
 from moorage.core.ids import root_id
+from moorage_nodes.fsck.check import check_store
+from moorage_nodes.fsck.pools import DirectPool
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import (
     CHUNK_CONDEMNED,
@@ -285,3 +287,23 @@ async def test_what_nothing_needs_is_counted_and_no_finding(healthy):
     result = await healthy.check()
     assert result.is_clean
     assert result.findings.counts["chunk_unreferenced"] == 1
+
+
+async def test_chunks_of_a_pool_that_the_cluster_does_not_name_are_told(healthy):
+    await healthy.change(Chunk, keys.chunk(healthy.namespace, digest_of(b"one")), pool="taken-off")
+    assert await healthy.found(deep=True) == {"pool_unknown": ["taken-off"]}
+
+
+async def test_the_cluster_s_own_keys_are_looked_at(healthy):
+    async def kinds() -> set[tuple[str, str]]:
+        result = await check_store(healthy.store, {"p1": DirectPool(healthy.bed.objects)})
+        own = {each for each in result.findings.listed if each.namespace in {"", "nobody"}}
+        return {(each.kind, each.subject) for each in own}
+
+    await healthy.put(keys.REALM, b"realm")
+    await healthy.put(keys.FORMAT, b"format")
+    assert await kinds() == set()
+    await healthy.put(keys.work("nobody", "n1"), Work(1))
+    await healthy.delete(keys.FORMAT)
+    assert await kinds() == {("work_dangling", "n1"), ("identity_wrong", "meta/format")}
+    await healthy.delete(keys.work("nobody", "n1"))
