@@ -5,14 +5,26 @@ import dataclasses
 import random
 import secrets
 
+import pytest
 import upload_bed
-from upload_bed import hash_of
+from collector_bed import DirectPools, Hands
+from upload_bed import INCARNATION, hash_of
 
 from moorage.core.errors import MoorageError
 from moorage.core.ids import root_id
+from moorage_nodes.gc.collector import Collector, Rules
 
 CHECKS = 12
 STEPS = 200
+RULES = Rules(
+    grace=60,
+    upload_idle=10**6,
+    upload_max=10**6,
+    retained_versions=2,
+    retained_deleted=60,
+    retained_feed=60,
+    max_deletions=1000,
+)
 WRITERS = 4
 
 
@@ -27,17 +39,22 @@ class Writer:
         self.versions: dict[str, int] = {}
         self.deleted: set[str] = set()
         self.done = 0
+        self.generation = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 await self.step()
             except MoorageError:
-                continue  # the store refuses what is no longer so; it must stay whole all the same
+                # The store refuses what is no longer so; it must stay whole all the same. What the collector let go
+                # is gone: a new life under a new id.
+                self.generation += 1
+                self.versions, self.deleted = {}, set()
+                continue
             self.done += 1
 
     async def step(self) -> None:
-        file_id = f"file{self.number}-{self.rng.randrange(8)}"
+        file_id = f"file{self.number}.{self.generation}-{self.rng.randrange(8)}"
         if file_id in self.deleted:
             await self.l1.undelete(file_id)
             self.deleted.discard(file_id)
@@ -56,13 +73,36 @@ class Writer:
             self.versions[file_id] = base + 1
 
 
-async def test_no_finding_in_a_store_that_is_written_meanwhile(patient):
+async def collect_on(patient, stop: asyncio.Event, reports: list) -> None:
+    """Collections one after the other, for whom everything is long ago."""
+    hands = Hands()
+    while not stop.is_set():
+        hands.pass_by(100)
+        collector = Collector(
+            patient.store,
+            DirectPools({"p1": patient.bed.objects}),
+            RULES,
+            server_key="c1",
+            name="collector",
+            incarnation=INCARNATION.encode(),
+            clock=hands.read,
+            monotonic=hands.monotonic,
+            rng=random.Random(1),
+        )
+        reports.append(await collector.run())
+
+
+@pytest.mark.parametrize("collecting", [False, True], ids=["written", "written and collected"])
+async def test_no_finding_in_a_store_that_is_at_work_meanwhile(patient, collecting):
     seed = secrets.randbits(32)
     print(f"seed {seed}")
+    reports: list = []
     await patient.bed.l1.mkdir("d", "/d", root_id(patient.namespace))
     writers = [Writer(patient, number, seed) for number in range(WRITERS)]
     stop = asyncio.Event()
     tasks = [asyncio.create_task(writer.run(stop)) for writer in writers]
+    if collecting:
+        tasks.append(asyncio.create_task(collect_on(patient, stop, reports)))
     try:
         number = 0
         while number < CHECKS or sum(writer.done for writer in writers) < STEPS:
@@ -73,5 +113,6 @@ async def test_no_finding_in_a_store_that_is_written_meanwhile(patient):
         stop.set()
         await asyncio.gather(*tasks)
     assert await patient.found(deep=True) == {}
+    assert not collecting or sum(report.removed for report in reports) > 0
     await patient.bed.objects.delete([await patient.object_of(b"everybody has this")])
     assert hash_of(b"everybody has this") in (await patient.found())["object_missing"]

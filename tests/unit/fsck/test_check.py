@@ -5,7 +5,9 @@ import secrets
 import pytest
 from upload_bed import digest_of, hash_of
 
+from moorage.core.errors import CompactedError, StoreUnavailableError
 from moorage.core.ids import root_id
+from moorage_nodes.fsck import check, partitions
 from moorage_nodes.fsck.check import check_store
 from moorage_nodes.fsck.pools import DirectPool
 from moorage_nodes.metadata import keys, records
@@ -21,6 +23,7 @@ from moorage_nodes.metadata.records import (
     Trash,
     Work,
 )
+from moorage_nodes.metadata.scan import scan_range
 
 LONG = 1100  # chunks: more than a manifest holds inline
 
@@ -307,3 +310,44 @@ async def test_the_cluster_s_own_keys_are_looked_at(healthy):
     await healthy.delete(keys.FORMAT)
     assert await kinds() == {("work_dangling", "n1"), ("identity_wrong", "meta/format")}
     await healthy.delete(keys.work("nobody", "n1"))
+
+
+async def test_a_namespace_that_is_compacted_away_while_it_is_read_is_begun_again(healthy, monkeypatch):
+    scanned = []
+
+    async def compacting(store, start, end, **more):
+        scanned.append(more.get("revision"))
+        async for kvs in scan_range(store, start, end, **more):
+            yield kvs
+            if len(scanned) < 3:
+                raise CompactedError("gone")
+
+    monkeypatch.setattr(check, "scan_range", compacting)
+    result = await healthy.check()
+    assert result.findings.listed == []
+    assert result.counts["files"] == 6
+    assert len(scanned) > 3
+
+    monkeypatch.setattr(check, "MAX_ATTEMPTS", 0)
+    with pytest.raises(StoreUnavailableError):
+        await healthy.check()
+
+
+async def test_a_pool_that_cannot_be_listed_whole_proves_nothing(healthy):
+    class Away(DirectPool):
+        async def list_objects(self, namespace):
+            async for page in super().list_objects(namespace):
+                yield page
+                raise StoreUnavailableError("away")
+
+    with pytest.raises(StoreUnavailableError):
+        await check_store(healthy.store, {"p1": Away(healthy.bed.objects)}, namespaces=[healthy.namespace])
+
+
+async def test_joins_are_the_same_when_they_do_not_fit_into_memory(healthy, monkeypatch):
+    monkeypatch.setattr(partitions, "SPILLED_ITEMS", 5)
+    assert await healthy.found(deep=True) == {}
+    await healthy.delete(keys.chunk(healthy.namespace, digest_of(b"three")), node_of(healthy, "g"))
+    found = await healthy.found(deep=True)
+    assert found["chunk_missing"] == [hash_of(b"three")]
+    assert found["node_missing"] == ["g"]
