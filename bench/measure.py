@@ -1,7 +1,7 @@
 """How a row is measured: both sides in turn, several times, and the median of the ratios."""
 
 import statistics
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 ROUNDS = 5
@@ -28,25 +28,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Sample:
-    """Of one round: units a second, and seconds of CPU a unit of the processes that did the work."""
+    """Of one round: units a second, and seconds of CPU a unit of the processes that did the work, if counted."""
 
     rate: float
-    cpu: float
+    cpu: float | None
 
 
 async def side_by_side(
     name: str,
     against: str,
-    ours: Callable[[int], Awaitable[Sample]],
-    theirs: Callable[[int], Awaitable[Sample]],
+    ours: Callable[[int], Awaitable[Sample | float]],
+    theirs: Callable[[int], Awaitable[Sample | float]],
     *,
     reach: float,
     unit: str = "/s",
 ) -> Row:
-    """Rates of both sides, `ROUNDS` times in turn after one round of warming up; more is better."""
+    """Rates (or samples) of both sides, `ROUNDS` times in turn after one round of warming up; more is better."""
     await ours(-1)
     await theirs(-1)
-    pairs = [(await ours(n), await theirs(n)) for n in range(ROUNDS)]
+    pairs = [(_sample(await ours(n)), _sample(await theirs(n))) for n in range(ROUNDS)]
     ratio = statistics.median(a.rate / b.rate for a, b in pairs)
     return Row(
         name,
@@ -57,9 +57,18 @@ async def side_by_side(
         ratio,
         f"≥ {reach}",
         ratio >= reach,
-        1000 * statistics.median(a.cpu for a, _ in pairs),
-        1000 * statistics.median(b.cpu for _, b in pairs),
+        _milliseconds(a.cpu for a, _ in pairs),
+        _milliseconds(b.cpu for _, b in pairs),
     )
+
+
+def _sample(value: Sample | float) -> Sample:
+    return value if isinstance(value, Sample) else Sample(value, None)
+
+
+def _milliseconds(seconds: Iterable[float | None]) -> float | None:
+    known = [value for value in seconds if value is not None]
+    return 1000 * statistics.median(known) if known else None
 
 
 def bound(name: str, value: float, limit: float, unit: str) -> Row:

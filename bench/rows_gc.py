@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from measure import Row, bound, side_by_side
+from measure import Row, Sample, bound, side_by_side
 from rows_engine import build_work, commit_all, etcd_server, look_up, seed
 
 from moorage.core.errors import OutcomeUnknownError
@@ -123,18 +123,18 @@ async def writers_row(store: EtcdStore, url: str) -> Row:
     labels = itertools.count()
     collecting = start("forever", url, "/ours/", FILES)
 
-    async def commit() -> float:
+    async def commit() -> Sample:
         bursts = build_work(["ns"], f"{next(labels):03}")
         await seed(store, bursts)
         await look_up(engine, bursts)
         return await commit_all(engine, bursts)
 
-    async def beside(_: int) -> float:
+    async def beside(_: int) -> Sample:
         collecting.send_signal(signal.SIGCONT)
         await asyncio.sleep(0.5)
         return await commit()
 
-    async def alone(_: int) -> float:
+    async def alone(_: int) -> Sample:
         collecting.send_signal(signal.SIGSTOP)
         return await commit()
 
