@@ -188,20 +188,21 @@ async def test_certificates_and_authorities_are_renewed_while_writes_go_on():
                     await cluster.ready(member)
 
             advance(lifetimes)
-            assert cluster.pki.bundle_revision == 2
+            second = cluster.pki.bundle_revision
+            assert second != first.bundle_revision
             assert cluster.pki.leaves != first.leaves
             await moves(writer)
             await roll()
             advance(once)  # the next authority signs: no restart
             assert cluster.pki.authorities["peer"].signing == "following"
-            assert cluster.pki.bundle_revision == 2
+            assert cluster.pki.bundle_revision == second
             await moves(writer)
             # Connections of before live on; new ones must be possible among all of them.
             await cluster.kill("1")
             await cluster.start("1")
             await cluster.ready("1")
             advance(once)  # the old authority goes
-            assert cluster.pki.bundle_revision == 3
+            assert cluster.pki.bundle_revision != second
             await roll()
             await moves(writer)
             assert cluster.pki.authorities["client"].following is None

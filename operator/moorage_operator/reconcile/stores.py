@@ -22,8 +22,14 @@ from moorage_operator.resources.names import (
     store_credentials,
     store_part,
 )
-from moorage_operator.resources.pki import Pki, advance_pki, found_pki
-from moorage_operator.resources.pki_secrets import build_pki_secrets, build_subject, parse_pki
+from moorage_operator.resources.pki import Pki, Subject, advance_pki, found_pki, recover_pki
+from moorage_operator.resources.pki_secrets import (
+    build_pki_secrets,
+    build_subject,
+    leaf_secrets,
+    parse_mounted,
+    parse_pki,
+)
 from moorage_operator.resources.store import build_credentials_secret
 from moorage_operator.spec.blockpool import BlockPool
 from moorage_operator.spec.metadatacluster import MetadataCluster
@@ -92,7 +98,7 @@ class StoreMaker:
         subject = build_subject(name, namespace, managed.replicas)
         before = await self._read_pki(namespace, authority)
         if before is None:
-            pki = found_pki(subject, self._now(), _new_key)
+            pki = await self._make_pki(namespace, name, subject)
         elif cluster.spec.paused:
             pki = before
         else:
@@ -101,6 +107,17 @@ class StoreMaker:
             await self._keeper.ensure_exactly(self._metadata(cluster, secret), data)
         self._keeper.remember(namespace, authority, pki.bundle_revision)
         return pki.bundle_revision
+
+    async def _make_pki(self, namespace: str, cluster: str, subject: Subject) -> Pki:
+        """The first certificates; or, where only the authorities are lost, new ones that lock nobody out."""
+        mounted = {}
+        for leaf, name in leaf_secrets(cluster).items():
+            mounted[leaf] = await self._keeper.fetch_data(namespace, name)
+        try:
+            leaves, bundles = parse_mounted({leaf: data or {} for leaf, data in mounted.items()})
+            return recover_pki(leaves, bundles, subject, self._now(), _new_key)
+        except ValueError:
+            return found_pki(subject, self._now(), _new_key)
 
     async def _read_pki(self, namespace: str, name: str) -> Pki | None:
         found = await self._keeper.fetch_data(namespace, name)

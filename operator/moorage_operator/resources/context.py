@@ -25,8 +25,8 @@ class EtcdState:
     cluster again, it is replaced. Never goes back to False while data is kept: what the live ConfigMap says counts,
     and servers are rolled out only after it says so.
 
-    `bundle_revision` is that of `pki.Pki`: it rises when what members trust changes, which etcd reads only when it
-    starts.
+    `bundle_revision` is that of `pki.Pki`: another number when what members trust changes, which etcd reads only when
+    it starts.
     """
 
     founded: bool = False

@@ -11,11 +11,13 @@ time has come:
 """
 
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -75,11 +77,16 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Pki:
-    """All of one etcd. `bundle_revision` rises when a bundle changes: members load it by a restart."""
+    """All of one etcd."""
 
     authorities: Mapping[Kind, Authority]
     leaves: Mapping[Leaf, Credential]
-    bundle_revision: int = 1
+
+    @property
+    def bundle_revision(self) -> int:
+        """Another number when a bundle is another one: members load it by a restart."""
+        content = b"".join(self.authorities[kind].bundle for kind in KINDS)
+        return int(hashlib.sha256(content).hexdigest()[:8], 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +129,42 @@ def advance_pki(
         authorities[kind] = _advance_authority(
             authority, f"{subject.name} {kind}", now, new_key, lifetimes, loaded=bundle_loaded
         )
-    bundles = any(authorities[kind].bundle != pki.authorities[kind].bundle for kind in KINDS)
     leaves = dict(pki.leaves)
     for leaf, kind in LEAVES.items():
         signer = authorities[kind].signer
+        if not signer.key:
+            continue  # lost; its leaves stay until the next authority signs
         if _is_due(leaves[leaf], now, lifetimes) or not _is_leaf_of(leaves[leaf], signer, subject, leaf):
             leaves[leaf] = _issue_leaf(leaf, subject, signer, now, new_key(), lifetimes)
     if authorities == pki.authorities and leaves == pki.leaves:
         return pki
-    return Pki(authorities, leaves, pki.bundle_revision + (1 if bundles else 0))
+    return Pki(authorities, leaves)
+
+
+def recover_pki(
+    leaves: Mapping[Leaf, Credential],
+    bundles: Mapping[Kind, bytes],
+    subject: Subject,
+    now: dt.datetime,
+    new_key: NewKey,
+    lifetimes: Lifetimes = Lifetimes(),
+) -> Pki:
+    """When the authorities' keys are lost and what they signed is not: new authorities that are trusted beside the old
+    ones first, and sign when everybody has loaded them. Nobody is locked out on the way. ValueError when leaves and
+    bundles do not belong together.
+    """
+    authorities: dict[Kind, Authority] = {}
+    for leaf, kind in LEAVES.items():
+        trusted = x509.load_pem_x509_certificates(bundles[kind])
+        signers = [one for one in trusted if _is_signed_by(leaves[leaf].parsed, one)]
+        if not signers:
+            raise ValueError(f"Nobody in the bundle has signed the certificate for {leaf}.")
+        others = [one for one in trusted if one is not signers[0]]
+        lost = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (signers[0], *others))
+        if kind not in authorities:
+            following = _issue_authority(f"{subject.name} {kind}", now, new_key(), lifetimes)
+            authorities[kind] = Authority(Credential(lost, b""), now, following)
+    return Pki(authorities, dict(leaves))
 
 
 def _advance_authority(
@@ -162,14 +196,20 @@ def _is_due(credential: Credential, now: dt.datetime, lifetimes: Lifetimes) -> b
 
 def _is_leaf_of(leaf: Credential, signer: Credential, subject: Subject, kind: Leaf) -> bool:
     certificate = leaf.parsed
-    try:
-        certificate.verify_directly_issued_by(signer.parsed)
-    except (ValueError, TypeError, Exception):  # noqa: BLE001 - an invalid signature has a type of its own
+    if not _is_signed_by(certificate, signer.parsed):
         return False
     if kind == "client":
         return True
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return tuple(names.get_values_for_type(x509.DNSName)) == subject.hosts
+
+
+def _is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def _issue_authority(

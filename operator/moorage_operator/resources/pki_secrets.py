@@ -16,7 +16,7 @@ from moorage_operator.resources.names import (
     etcd_peer_secret,
     etcd_server_secret,
 )
-from moorage_operator.resources.pki import KINDS, LEAVES, Authority, Credential, Leaf, Pki, Subject
+from moorage_operator.resources.pki import KINDS, LEAVES, Authority, Credential, Kind, Leaf, Pki, Subject
 from moorage_operator.resources.wiring import etcd_member_hosts, service_host
 
 SecretData = dict[str, str]
@@ -35,11 +35,7 @@ def build_subject(cluster: str, namespace: str, members: int) -> Subject:
 
 def build_pki_secrets(cluster: str, pki: Pki) -> dict[str, SecretData]:
     """Secret name → data. The first is the state; write it before the others."""
-    names: Mapping[Leaf, str] = {
-        "peer": etcd_peer_secret(cluster),
-        "server": etcd_server_secret(cluster),
-        "client": etcd_client_secret(cluster),
-    }
+    names = leaf_secrets(cluster)
     secrets = {etcd_authority_secret(cluster): {_STATE: _encode(_dump(pki))}}
     for leaf, kind in LEAVES.items():
         secrets[names[leaf]] = {
@@ -50,6 +46,30 @@ def build_pki_secrets(cluster: str, pki: Pki) -> dict[str, SecretData]:
     return secrets
 
 
+def leaf_secrets(cluster: str) -> dict[Leaf, str]:
+    """The Secrets that pods mount."""
+    return {
+        "peer": etcd_peer_secret(cluster),
+        "server": etcd_server_secret(cluster),
+        "client": etcd_client_secret(cluster),
+    }
+
+
+def parse_mounted(
+    secrets: Mapping[Leaf, Mapping[str, str]],
+) -> tuple[dict[Leaf, Credential], dict[Kind, bytes]]:
+    """Certificates and bundles of the mounted Secrets, for `pki.recover_pki`. ValueError when one is not as we wrote it."""
+    try:
+        leaves = {
+            leaf: Credential(base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"]))
+            for leaf, data in secrets.items()
+        }
+        bundles = {LEAVES[leaf]: base64.b64decode(data["ca.crt"]) for leaf, data in secrets.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("A Secret does not hold the certificates of an etcd.") from error
+    return leaves, bundles
+
+
 def parse_pki(data: Mapping[str, str]) -> Pki:
     """The state in the authorities' Secret. ValueError when it is not what we wrote."""
     try:
@@ -57,7 +77,6 @@ def parse_pki(data: Mapping[str, str]) -> Pki:
         return Pki(
             {kind: _parse_authority(state["authorities"][kind]) for kind in KINDS},
             {leaf: _parse_credential(state["leaves"][leaf]) for leaf in LEAVES},
-            int(state["bundle_revision"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError("The Secret does not hold the authorities of an etcd.") from error
@@ -65,7 +84,6 @@ def parse_pki(data: Mapping[str, str]) -> Pki:
 
 def _dump(pki: Pki) -> bytes:
     state = {
-        "bundle_revision": pki.bundle_revision,
         "authorities": {
             kind: {
                 "current": _dump_credential(authority.current),

@@ -7,8 +7,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from moorage_operator.resources.pki import Lifetimes, Subject, advance_pki, found_pki
-from moorage_operator.resources.pki_secrets import build_pki_secrets, build_subject, parse_pki
+from moorage_operator.resources.pki import Lifetimes, Subject, advance_pki, found_pki, recover_pki
+from moorage_operator.resources.pki_secrets import (
+    build_pki_secrets,
+    build_subject,
+    leaf_secrets,
+    parse_mounted,
+    parse_pki,
+)
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -57,7 +63,7 @@ def test_a_leaf_is_renewed_in_good_time_and_no_member_restarts(pki):
 def test_an_authority_is_trusted_before_it_signs_and_signs_before_the_old_one_goes(pki):
     now = START + 2500 * DAY
     trusted = advance(pki, now)
-    assert trusted.bundle_revision == 2
+    assert trusted.bundle_revision != pki.bundle_revision
     for kind, authority in trusted.authorities.items():
         assert authority.signer == pki.authorities[kind].current
         assert authority.bundle.count(b"BEGIN CERTIFICATE") == 2
@@ -65,14 +71,14 @@ def test_an_authority_is_trusted_before_it_signs_and_signs_before_the_old_one_go
     assert advance(trusted, now + 10 * DAY, loaded=False).authorities == trusted.authorities
     assert advance(trusted, now + dt.timedelta(minutes=1)) is trusted
     signing = advance(trusted, now + DAY)
-    assert signing.bundle_revision == 2
+    assert signing.bundle_revision == trusted.bundle_revision
     assert all(authority.signing == "following" for authority in signing.authorities.values())
     assert all(
         signing.leaves[leaf].parsed.issuer and signing.leaves[leaf] != trusted.leaves[leaf]
         for leaf in signing.leaves
     )
     done = advance(signing, now + 2 * DAY)
-    assert done.bundle_revision == 3
+    assert done.bundle_revision not in {pki.bundle_revision, trusted.bundle_revision}
     assert all(authority.following is None for authority in done.authorities.values())
     assert done.leaves == signing.leaves
     assert advance(done, now + 3 * DAY) is done
@@ -98,6 +104,37 @@ def signed_by(certificate, authority) -> bool:
     except Exception:
         return False
     return True
+
+
+def test_lost_authorities_are_replaced_without_locking_anybody_out(pki):
+    secrets = build_pki_secrets("main", pki)
+    leaves, bundles = parse_mounted({leaf: secrets[name] for leaf, name in leaf_secrets("main").items()})
+    now = START + DAY
+    recovered = recover_pki(leaves, bundles, SUBJECT, now, new_key)
+    assert recovered.leaves == pki.leaves
+    assert recovered.bundle_revision != pki.bundle_revision
+    for kind, authority in recovered.authorities.items():
+        assert authority.bundle.startswith(pki.authorities[kind].bundle)
+    # Nothing is signed by what is lost, be it due or named otherwise.
+    late = advance(recovered, now + 80 * DAY, loaded=False, subject=Subject(SUBJECT.name, ("localhost",)))
+    assert late.leaves == pki.leaves
+    signing = advance(recovered, now + DAY)
+    for leaf, credential in signing.leaves.items():
+        kind = "peer" if leaf == "peer" else "client"
+        following = recovered.authorities[kind].following
+        assert following is not None
+        assert signed_by(credential.parsed, following.parsed)
+    done = advance(signing, now + 2 * DAY)
+    assert all(authority.bundle.count(b"BEGIN CERTIFICATE") == 1 for authority in done.authorities.values())
+
+
+def test_what_does_not_belong_together_is_not_recovered(pki):
+    other = found_pki(SUBJECT, START, new_key)
+    bundles = {kind: authority.bundle for kind, authority in other.authorities.items()}
+    with pytest.raises(ValueError, match="Nobody"):
+        recover_pki(pki.leaves, bundles, SUBJECT, START, new_key)
+    with pytest.raises(ValueError, match="does not hold"):
+        parse_mounted({"peer": {}, "server": {}, "client": {}})
 
 
 def test_other_names_make_other_leaves(pki):
