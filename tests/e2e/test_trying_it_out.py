@@ -1,0 +1,119 @@
+"""A first try: the demo that the chart brings along, and a second operator beside it in namespaces of its own."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster_bed.commands import Kubectl, wait_until
+from cluster_bed.helm import Helm
+from cluster_bed.kind import Cluster
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+READY_SECONDS = 300
+KINDS = "accesspoint,metadatacluster,blockpool,notifier"
+
+
+@pytest.fixture(scope="module")
+def open_namespace(cluster: Cluster) -> Iterator[Callable[[str], Kubectl]]:
+    """Makes namespaces in which pods must meet the profile `restricted`."""
+    opened: list[Kubectl] = []
+
+    def open_one(name: str) -> Kubectl:
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        kubectl = cluster.kubectl(name)
+        kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        opened.append(kubectl)
+        return kubectl
+
+    yield open_one
+    for kubectl in opened:
+        kubectl("delete", "namespace", kubectl.namespace, "--ignore-not-found", "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def chosen(image: str) -> dict[str, Any]:
+    """Values for the images that this cluster can have."""
+    repository, _, tag = image.rpartition(":")
+    values: dict[str, Any] = {"image": {"registry": "", "repository": repository, "tag": tag}}
+    if etcd := os.environ.get("MOORAGE_E2E_ETCD_IMAGE"):
+        values["etcd"] = {"image": etcd}
+    return values
+
+
+@pytest.fixture(scope="module")
+def helm(cluster: Cluster, helm_binary: Path) -> Callable[[str], Helm]:
+    return lambda namespace: Helm(helm_binary, cluster.kubeconfig, namespace)
+
+
+@pytest.fixture(scope="module")
+def definitions(helm: Callable[[str], Helm], cluster: Cluster) -> None:
+    """Whoever has brought them into this cluster; by another release they would be refused."""
+    if "accesspoints.moorage.dev" not in cluster.kubectl()("get", "customresourcedefinitions"):
+        helm("default").install("moorage-crds", "moorage-crds", {}, seconds=60)
+
+
+def pods(kubectl: Kubectl) -> list[str]:
+    return kubectl.pods("app.kubernetes.io/name=moorage")
+
+
+def test_the_demo_works_is_taken_away_and_comes_back_with_its_data_in_another_release(
+    helm: Callable[[str], Helm],
+    open_namespace: Callable[[str], Kubectl],
+    chosen: dict[str, Any],
+    definitions: None,
+):
+    kubectl, here = open_namespace("try"), helm("try")
+    demo: dict[str, Any] = {"enabled": True}
+    if minio := os.environ.get("MOORAGE_E2E_MINIO_IMAGE"):
+        demo["minio"] = {"image": minio}
+    values = {**chosen, "watchNamespaces": ["try"], "demo": demo}
+
+    def is_ready() -> bool:
+        return "demo" in kubectl("wait", "accesspoint/demo", "--for=condition=Ready", "--timeout=20s")
+
+    here.install("first", "moorage", values)
+    wait_until(is_ready, READY_SECONDS, "the demo is Ready")
+    assert "came back" in here.test("first")
+    claims = {claim["metadata"]["uid"] for claim in kubectl.items("persistentvolumeclaims")}
+    secret = kubectl.json("get", "secret", "demo-admin")["data"]
+
+    here.uninstall("first")
+    assert kubectl.items(KINDS) == []
+    wait_until(lambda: not pods(kubectl), 180, "the demo's pods are gone")
+    assert {claim["metadata"]["uid"] for claim in kubectl.items("persistentvolumeclaims")} == claims
+
+    here.install("second", "moorage", values)
+    wait_until(is_ready, READY_SECONDS, "the demo is Ready again")
+    assert kubectl.json("get", "secret", "demo-admin")["data"] == secret
+    assert {claim["metadata"]["uid"] for claim in kubectl.items("persistentvolumeclaims")} == claims
+    assert "came back" in here.test("second")
+
+
+def test_two_operators_keep_to_their_namespaces_and_one_that_is_down_holds_up_no_deletion(
+    helm: Callable[[str], Helm],
+    open_namespace: Callable[[str], Kubectl],
+    chosen: dict[str, Any],
+    definitions: None,
+):
+    """The one of the test before runs beside this one."""
+    operators, tenant = open_namespace("try-operators"), open_namespace("try-tenant")
+    pool = yaml.safe_load((REPOSITORY / "examples" / "cluster" / "blockpool.yaml").read_text())
+    pool["metadata"]["namespace"] = "try-tenant"
+
+    def is_judged() -> bool:
+        return bool(
+            tenant.json("get", "blockpool", pool["metadata"]["name"]).get("status", {}).get("conditions")
+        )
+
+    tenant.apply(pool)
+    helm("try-operators").install("other", "moorage", {**chosen, "watchNamespaces": ["try-tenant"]})
+    wait_until(is_judged, 60, "the second operator judges what is in its namespace")
+
+    operators("scale", "deployment/other-moorage", "--replicas=0")
+    wait_until(lambda: not operators.pods("app.kubernetes.io/name=moorage-operator"), 60, "it is down")
+    tenant("delete", "namespace", "try-tenant", "--wait=true", "--timeout=90s")
+    operators("scale", "deployment/other-moorage", "--replicas=1")
+    operators("rollout", "status", "deployment/other-moorage", "--timeout=60s")
