@@ -7,6 +7,7 @@ caches of `reconcile.operator`, whose queue does the work.
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 import uuid
@@ -72,27 +73,52 @@ async def run(connection: Connection, settings: OperatorSettings, port: int) -> 
     servers = HttpServers()
     operator = Operator(connection, settings, servers)
     health = await serve_health(port, operator.is_alive, operator.is_ready, operator.metrics.render)
-    stop = asyncio.Event()
+    stop, started = asyncio.Event(), asyncio.Event()
     working = asyncio.create_task(operator.run())
     working.add_done_callback(lambda _: stop.set())
-    try:
-        await kopf.operator(
+    listening = asyncio.create_task(
+        kopf.operator(
             registry=build_registry(operator, connection),
             settings=build_kopf_settings(),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             stop_flag=stop,
+            ready_flag=started,
         )
+    )
+    try:
+        await asyncio.wait(
+            (listening, asyncio.create_task(started.wait())), return_when=asyncio.FIRST_COMPLETED
+        )
+        # In place of kopf's own handlers: the Lease is given back first, so that the next one need not wait.
+        asked = _cancel_on_signal(working)
+        await asyncio.wait((listening, working), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        lost = working.done()
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
+        stop.set()
+        await asyncio.gather(listening, return_exceptions=True)
         await servers.close()
         await health.cleanup()
-    if lost and not working.cancelled() and (error := working.exception()) is not None:
+    if asked.is_set():
+        return 0
+    error = None if working.cancelled() else working.exception()
+    if error is not None:
         log.error("stopped", exc_info=error)
-        return 1
-    return LOST_LEASE if lost else 0
+    return LOST_LEASE if error is None and not working.cancelled() else 1
+
+
+def _cancel_on_signal(task: "asyncio.Task[None]") -> asyncio.Event:
+    """The event is set when a signal has asked for the end."""
+    asked = asyncio.Event()
+
+    def end() -> None:
+        asked.set()
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    return asked
 
 
 def build_registry(operator: Operator, connection: Connection) -> kopf.OperatorRegistry:
@@ -131,6 +157,7 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.networking.request_timeout = 30
     settings.queueing.idle_timeout = 1
+    settings.queueing.exit_timeout = 0.1
     return settings
 
 

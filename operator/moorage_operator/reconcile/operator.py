@@ -18,6 +18,7 @@ from moorage_operator.kube.kinds import BUILT, HTTP_ROUTE, LEASE, RESOURCES, Kin
 from moorage_operator.kube.lease import Lease
 from moorage_operator.metrics import OperatorMetrics
 from moorage_operator.reconcile.applying import Applier
+from moorage_operator.reconcile.finalizing import Finalizer
 from moorage_operator.reconcile.preparing import Preparer
 from moorage_operator.reconcile.reconciler import Reconciler
 from moorage_operator.reconcile.resource import KIND_BY_NAME, Resource, ResourceKey
@@ -72,6 +73,7 @@ class Operator:
             self.world,
             Preparer(self.world, self.keeper, servers, settings.images, now),
             Applier(self.kube, self.world, monotonic),
+            Finalizer(self.kube, self.world, self.keeper, now),
             settings.identity,
             now,
             self._wake,

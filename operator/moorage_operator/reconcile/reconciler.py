@@ -13,6 +13,7 @@ from moorage_operator.kube.client import FIELD_MANAGER, Kube
 from moorage_operator.kube.errors import KubeForbiddenError, KubeNotFoundError
 from moorage_operator.kube.kinds import ACCESS_POINT, EVENT, POD
 from moorage_operator.reconcile.applying import FIGHT_RETRY_SECONDS, Applier
+from moorage_operator.reconcile.finalizing import Finalizer
 from moorage_operator.reconcile.judging import (
     judge_external_etcd,
     judge_managed_etcd,
@@ -74,6 +75,7 @@ class Reconciler:
         world: World,
         preparer: Preparer,
         applier: Applier,
+        finalizer: Finalizer,
         identity: str,
         now: Callable[[], dt.datetime],
         wake: Callable[[ResourceKey], None],
@@ -82,6 +84,7 @@ class Reconciler:
         self._world = world
         self._preparer = preparer
         self._applier = applier
+        self._finalizer = finalizer
         self._identity = identity
         self._now = now
         self._wake = wake
@@ -95,9 +98,9 @@ class Reconciler:
         if resource is None:
             await self._clear_away(key)
             return None
-        report = Report()
         if resource.deleting is not None:
-            return None
+            return await self._finalizer.finalize(resource)
+        report = Report()
         if await self._pass(resource, report):
             await self._tell(resource, report)
         return report.again
@@ -116,6 +119,7 @@ class Reconciler:
                 "Ready", "Unknown", "Paused", "spec.paused is true: nothing is looked after."
             )
             return True
+        await self._finalizer.keep_in_step(resource)
         realm = plan.realm_of(resource.key)
         report.waits += plan.waits.get(resource.key, ())
         if realm is None:
@@ -175,7 +179,10 @@ class Reconciler:
         builds = self._build(realm, context)
         wanted = builds[resource.key]
         wish = next(one for one in members(realm) if key_of(one) == resource.key)
-        others = [built for key, built in builds.items() if key != resource.key]
+        known = self._world.plan(resource.namespace).resources
+        others = [
+            built for key, built in builds.items() if key != resource.key and not _is_stuck(known.get(key))
+        ]
         live = self._world.live
 
         def blocked(phase: Phase, missing: bool) -> str | None:
@@ -356,6 +363,14 @@ class Reconciler:
             "reportingController": "moorage.dev/operator",
             "reportingInstance": self._identity[:128],
         }
+
+
+def _is_stuck(resource: Resource | None) -> bool:
+    """Whether nothing will come of it by itself: others do not wait for it."""
+    if resource is None or resource.manifest is None or resource.manifest.spec.paused:
+        return True
+    conditions = resource.status.get("conditions", ())
+    return any(one["type"] == "Stalled" and one["status"] == "True" for one in conditions)
 
 
 def _fingerprint(member: Wish) -> tuple[object, ...]:

@@ -123,7 +123,7 @@ def why_blocked(
     resource's own stores alone.
 
     Of the resource itself everything counts, stores and preflight included. Of the realm's other resources only what
-    can be waited for: one that is held up by its own store, is new, or gave up, does not stop the others.
+    can be waited for: one that is held up by its own store, or gave up, does not stop the others.
     """
     before = min(phase, Phase.STORES + 1) if missing else phase
     for manifest in mine:
@@ -134,15 +134,16 @@ def why_blocked(
     if missing or phase <= Phase.STORES:
         return None
     for manifests in others:
-        stores = (one for one in manifests if one.phase == Phase.STORES and one.kind in WORKLOADS)
+        stores = (one for one in manifests if one.phase == Phase.STORES and one.kind in (*WORKLOADS, "Job"))
         if any(_why_not_ready(one, live(one.body)) for one in stores):
             continue
         for manifest in manifests:
-            found = live(manifest.body) if manifest.kind == "Deployment" and manifest.phase < phase else None
-            if found is not None and not gave_up(found):
-                reason = _why_not_ready(manifest, found)
-                if reason is not None:
-                    return reason
+            if manifest.kind != "Deployment" or manifest.phase >= phase:
+                continue
+            found = live(manifest.body)
+            reason = None if found is not None and gave_up(found) else _why_not_ready(manifest, found)
+            if reason is not None:
+                return reason
     return None
 
 

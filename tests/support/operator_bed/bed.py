@@ -118,10 +118,26 @@ class Bed:
         status = found.get("status") or {}
         return {one["type"]: (one["status"], one["reason"]) for one in status.get("conditions", ())}
 
+    async def ready(self, manifests: Sequence[dict[str, Any]]) -> bool:
+        """Whether all of them say that they are."""
+        states = [(await self.conditions(manifest)).get("Ready") for manifest in manifests]
+        return all(state == ("True", "Ready") for state in states)
+
     async def message(self, manifest: dict[str, Any], condition: str) -> str:
         found = await self.kube.get(kind_of(manifest), self.namespace, manifest["metadata"]["name"])
         assert found is not None
         return str(next(one["message"] for one in found["status"]["conditions"] if one["type"] == condition))
+
+    def requests(self, since: int) -> list[str]:
+        """Every request of the operator, watches that go on and the Lease aside."""
+        return [
+            f"{event['verb']} {event['requestURI'].partition('?')[0]}"
+            for event in self.api.audit_events(since)
+            if event["user"]["username"] == self.user
+            and event["verb"] != "watch"
+            and event["objectRef"]["resource"] != "leases"
+            and event["objectRef"].get("namespace") == self.namespace
+        ]
 
     def writes(self, since: int) -> list[str]:
         """Every request of the operator that is no read, the Lease aside."""
