@@ -135,8 +135,8 @@ class Bed:
             for event in self.api.audit_events(since)
             if event["user"]["username"] == self.user
             and event["verb"] != "watch"
-            and event["objectRef"]["resource"] != "leases"
-            and event["objectRef"].get("namespace") == self.namespace
+            and event.get("objectRef", {}).get("resource") != "leases"
+            and event.get("objectRef", {}).get("namespace") == self.namespace
         ]
 
     def writes(self, since: int) -> list[str]:
@@ -146,6 +146,6 @@ class Bed:
             for event in self.api.audit_events(since)
             if event["user"]["username"] == self.user
             and event["verb"] not in {"get", "list", "watch"}
-            and event["objectRef"]["resource"] != "leases"
-            and event["objectRef"].get("namespace") == self.namespace
+            and event.get("objectRef", {}).get("resource") != "leases"
+            and event.get("objectRef", {}).get("namespace") == self.namespace
         ]
