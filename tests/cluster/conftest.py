@@ -34,6 +34,18 @@ async def kube(api_server: ApiServer) -> AsyncIterator[Kube]:
 @pytest.fixture
 def namespace(api_server: ApiServer) -> str:
     """A namespace of the test's own. Without a namespace controller it stays."""
+    return make_namespace(api_server)
+
+
+@pytest.fixture
+def other_namespace(api_server: ApiServer, definitions: None) -> str:
+    """One more, with the operator's rights."""
+    name = make_namespace(api_server)
+    grant(api_server, name)
+    return name
+
+
+def make_namespace(api_server: ApiServer) -> str:
     name = f"test-{secrets.token_hex(4)}"
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     status, answer = api_server.request("POST", "/api/v1/namespaces", body)

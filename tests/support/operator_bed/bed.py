@@ -46,21 +46,28 @@ class Bed:
         self.servers = TellingServers()
         self.now = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC)
         self.operator: Operator | None = None
+        self.prepared: Any = None
 
-    def build_operator(self, **more: Any) -> Operator:
+    def build_operator(self) -> Operator:
+        """With a Lease of its own: one that was killed is not waited for."""
+        identity = secrets.token_hex(4)
         settings = OperatorSettings(
             images=IMAGES,
             namespace=self.namespace,
-            identity=secrets.token_hex(4),
+            identity=identity,
             namespaces=(self.namespace,),
+            lease_name=f"lease-{identity}",
         )
         connection = connect(self.api, self.user)
-        return Operator(connection, settings, self.servers, now=lambda: self.now, **more)
+        return Operator(connection, settings, self.servers, now=lambda: self.now)
 
     @contextlib.asynccontextmanager
-    async def running(self, **more: Any) -> AsyncIterator[Operator]:
-        """An operator that hears of resources by watches, as kopf would tell it."""
-        operator = self.operator = self.build_operator(**more)
+    async def running(self, prepare: Callable[[Operator], Any] | None = None) -> AsyncIterator[Operator]:
+        """An operator that hears of resources by watches, as kopf would tell it. `prepare` sees it before it runs;
+        `prepared` is what that returned.
+        """
+        operator = self.operator = self.build_operator()
+        self.prepared = prepare(operator) if prepare else None
         hearing = [
             Watcher(operator.kube, operator.world.resources[kind.name], self.namespace) for kind in RESOURCES
         ]

@@ -1,0 +1,234 @@
+"""The operator dies: after every single write, at random by SIGKILL, as a leader with another one standing by."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from operator_bed.bed import Bed
+from operator_bed.controllers import controllers
+from operator_bed.manifests import build_realm
+from real_servers.server import free_ports
+
+from moorage_operator.kube.client import Kube
+from moorage_operator.kube.kinds import BUILT, LEASE, RESOURCES
+from moorage_operator.reconcile.operator import Operator
+
+VOLATILE = {"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "namespace"}
+
+
+class Died(BaseException):
+    """No handler of ours catches it: from here on the process does nothing any more."""
+
+
+def die_after_writes(operator: Operator, count: int) -> asyncio.Event:
+    """The event is set when write number `count` has been answered; no other one is sent."""
+    died = asyncio.Event()
+    sent = 0
+    original = operator.kube._write
+
+    async def write(*arguments: Any, **named: Any) -> Any:
+        nonlocal sent
+        if sent >= count:
+            await asyncio.Event().wait()
+        sent += 1
+        mine = sent
+        try:
+            return await original(*arguments, **named)
+        finally:
+            if mine == count:
+                died.set()
+                await asyncio.Event().wait()
+
+    operator.kube._write = write  # type: ignore[method-assign]
+    return died
+
+
+async def observe(kube: Kube, namespace: str) -> dict[str, Any]:
+    """All objects of a namespace without what differs from one to the next."""
+    found: dict[str, Any] = {}
+    for kind in (*BUILT, *RESOURCES):
+        for one in (await kube.list_all(kind, namespace)).items:
+            meta = {name: value for name, value in one["metadata"].items() if name not in VOLATILE}
+            meta.pop("ownerReferences", None)
+            meta.get("annotations", {}).pop("moorage.dev/wish", None)
+            text = {"metadata": meta, "spec": one.get("spec"), "data": one.get("data")}
+            found[f"{kind.name}/{meta['name']}"] = _without_own(text, namespace)
+    return found
+
+
+def _without_own(value: Any, namespace: str) -> Any:
+    """Names of the namespace, addresses that the API server gave out, and keys made at random."""
+    if isinstance(value, dict):
+        own = {"clusterIP", "clusterIPs", "trust.json", "moorage.dev/settings-hash", "healthCheckNodePort"}
+        return {name: _without_own(one, namespace) for name, one in value.items() if name not in own}
+    if isinstance(value, list):
+        return [_without_own(one, namespace) for one in value]
+    return value.replace(namespace, "NAMESPACE") if isinstance(value, str) else value
+
+
+@pytest.mark.timeout(240, func_only=True)
+async def test_killed_after_every_single_write_it_converges_to_the_same_and_writes_nothing_twice(
+    bed: Bed, api_server: Any, kube: Kube, other_namespace: str
+) -> None:
+    """Dying after write k is dying before write k + 1, so this is every point between two writes."""
+    undisturbed = Bed(api_server, other_namespace, kube)
+    for one in (bed, undisturbed):
+        for manifest in build_realm():
+            await one.put(manifest)
+    async with controllers(kube, other_namespace), undisturbed.running():
+        await undisturbed.until(lambda: undisturbed.ready(build_realm()))
+        await undisturbed.settled()
+    deaths = 0
+    async with controllers(kube, bed.namespace, every=0.02):
+        while True:
+            died = asyncio.Event()
+            async with bed.running(prepare=lambda operator: die_after_writes(operator, 1)) as operator:
+                died = bed.prepared
+                done = asyncio.create_task(bed.settled(0.5))
+                dying = asyncio.create_task(died.wait())
+                await asyncio.wait((done, dying), return_when=asyncio.FIRST_COMPLETED)
+                for task in (done, dying):
+                    task.cancel()
+                await asyncio.gather(done, dying, return_exceptions=True)
+                operator.lease._lost = True  # it is dead: it gives nothing back
+            if not died.is_set():
+                break
+            deaths += 1
+    assert await bed.ready(build_realm())
+    assert await observe(kube, bed.namespace) == await observe(kube, other_namespace)
+    assert deaths > 60
+    assert count_by_object(bed) == count_by_object(undisturbed)
+
+
+def count_by_object(bed: Bed) -> dict[str, int]:
+    """Writes of what is built; statuses and Events follow what happened on the way."""
+    counted: dict[str, int] = {}
+    for write in bed.writes(0):
+        if "/status" not in write and "/events" not in write:
+            name = write.replace(bed.namespace, "NAMESPACE")
+            counted[name] = counted.get(name, 0) + 1
+    return counted
+
+
+class Processes:
+    """Operators as they run in pods: the command, with kopf."""
+
+    def __init__(self, bed: Bed, folder: Path) -> None:
+        self._bed = bed
+        self._folder = folder
+        self._environment = {
+            "PATH": os.defpath,
+            "HOME": str(folder),
+            "USER": "moorage",
+            "KUBECONFIG": str(bed.api.kubeconfig(bed.user)),
+        }
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, lease: str = "moorage-operator") -> subprocess.Popen[bytes]:
+        namespace = self._bed.namespace
+        options = {
+            "image": "moorage:test",
+            "watch-namespace": namespace,
+            "namespace": namespace,
+            "lease-name": lease,
+            "port": free_ports(1)[0],
+        }
+        command = [sys.executable, "-m", "moorage_operator.main"]
+        with (self._folder / f"operator-{len(self.running)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *(f"--{name}={value}" for name, value in options.items())],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+            )
+        self.running.append(process)
+        return process
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self._folder.glob("operator-*.log")))
+
+
+@pytest.fixture
+def processes(bed: Bed, tmp_path: Path) -> Iterator[Processes]:
+    started = Processes(bed, tmp_path)
+    yield started
+    for process in started.running:
+        process.kill()
+        process.wait()
+
+
+async def test_five_sigkills_during_the_roll_out_leave_what_one_undisturbed_run_would(
+    bed: Bed, processes: Processes
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for manifest in build_realm():
+        await bed.put(manifest)
+    async with controllers(bed.kube, bed.namespace):
+        for number in range(5):
+            # A Lease of its own each: that the next one waits for the Lease is another test.
+            process = processes.start(lease=f"life-{number}")
+            since = bed.api.audit_position()
+            written = chance.randrange(1, 25)
+            await bed.until(
+                lambda since=since, written=written: len(bed.writes(since)) >= written or _done(bed)
+            )
+            await asyncio.sleep(chance.random() * 0.2)
+            process.kill()
+            process.wait()
+        processes.start(lease="last-life")
+        await bed.until(lambda: bed.ready(build_realm()))
+        await asyncio.sleep(1)
+        since = bed.api.audit_position()
+        await asyncio.sleep(3)
+        assert bed.writes(since) == [], processes.logs()
+
+
+async def _done(bed: Bed) -> bool:
+    return await bed.ready(build_realm())
+
+
+async def test_of_two_processes_one_acts_and_the_other_takes_over_within_twenty_seconds(
+    bed: Bed, processes: Processes
+) -> None:
+    async def holder() -> str:
+        lease = await bed.kube.get(LEASE, bed.namespace, "moorage-operator")
+        return str(lease["spec"].get("holderIdentity") or "") if lease else ""
+
+    first = processes.start()
+    await bed.until(holder)
+    leader = await holder()
+    second = processes.start()
+    await asyncio.sleep(2)
+    assert await holder() == leader
+
+    async def moved() -> bool:
+        now = await holder()
+        return bool(now) and now != leader
+
+    began = time.monotonic()
+    first.send_signal(signal.SIGTERM)
+    await bed.until(moved)
+    assert time.monotonic() - began < 20
+    assert await asyncio.to_thread(first.wait, 30) == 0
+    leader = await holder()
+    processes.start()
+    await asyncio.sleep(2)
+    began = time.monotonic()
+    second.kill()
+    await bed.until(moved)
+    assert time.monotonic() - began < 20
+    # The one that leads now works.
+    for manifest in build_realm():
+        await bed.put(manifest)
+    async with controllers(bed.kube, bed.namespace):
+        await bed.until(lambda: bed.ready(build_realm()))
