@@ -77,7 +77,7 @@ class Device:
         file_id = self._file()
         base = await self._base_of(file_id)
         parts = [chunk_of(self.rng.randrange(9)) for _ in range(self.rng.choice([0, 1, 1, 2, 3, 5]))]
-        form = self.rng.choice(["planned", "planned", "named", "short", "unnamed"])
+        form = self.rng.choice(["planned", "planned", "named", "short", "unnamed", "reuse"])
         if form == "unnamed":
             parts = list(dict.fromkeys(parts)) or [chunk_of(0)]
         await self.save_as(file_id, base, parts, form, self._place_of_new())
@@ -86,7 +86,8 @@ class Device:
         self, file_id: str, base: int, parts: Sequence[bytes], form: str, place: Mapping[str, str]
     ) -> Operation:
         """A new version, in one of the forms that the protocol has: `planned`, `named` (so too, with names of its
-        own), `short`, `unnamed` (so too, and the commit names nothing).
+        own), `short`, `unnamed` (so too, and the commit names nothing), `reuse` (short, in the hope that the chunks
+        are held already).
         """
         op = self.begin("save", file_id)
         update: dict[str, Any] = {"client_version": base, **place}
@@ -100,12 +101,17 @@ class Device:
         begun = answered.json()
         token = begun["upload_token"]
         wanted = (
-            parts if form in {"short", "unnamed"} else self._required(begun["required_chunks"], parts, names)
+            parts
+            if form in {"short", "unnamed", "reuse"}
+            else self._required(begun["required_chunks"], parts, names)
         )
-        if not await self._store(op, token, wanted):
+        if form == "reuse":
+            for part in parts:
+                self.history.blobs[hashlib.sha256(part).digest()] = part
+        elif not await self._store(op, token, wanted):
             return op
         commit: dict[str, Any] = {"upload_token": token, "new_version": base + 1, "attrs": {"type": op.id}}
-        if form == "short":
+        if form in {"short", "reuse"}:
             commit["chunks"] = [format_hash(hashlib.sha256(part).digest()) for part in parts]
         await self._commit(op, file_id, base + 1, commit, parts, names)
         return op

@@ -248,8 +248,10 @@ class SimulatedPeer(PeerClient):
 class SimulatedPeers(PeerDirectory):
     """Finds every role in the network, whatever the settings name."""
 
-    def __init__(self, network: Network, signer: Signer, metrics: Metrics) -> None:
-        super().__init__(Peers(), signer, metrics)
+    def __init__(
+        self, network: Network, signer: Signer, metrics: Metrics, *, has_notifier: bool = False
+    ) -> None:
+        super().__init__(Peers(notify=("http://notify",) if has_notifier else ()), signer, metrics)
         self._network = network
 
     def _client(self, name: str, owner: str, base_urls: Sequence[str], audience: Audience) -> PeerClient:

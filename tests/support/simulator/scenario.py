@@ -6,6 +6,7 @@ import random
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from moorage_nodes.blocks import packing
@@ -21,12 +22,15 @@ from moorage_nodes.metadata.l1 import (
     uploads,
 )
 from moorage_nodes.metadata.l2 import contents, listing
+from moorage_nodes.notify import clients, delivery, elapsed, hub, settling
+from moorage_nodes.notify import server as notify_server
 from simulator.collecting import Collections
 from simulator.device import FILES, Device
 from simulator.follower import Follower
 from simulator.history import History
+from simulator.listener import Listener
 from simulator.loop import StuckError, VirtualLoop, run_virtually
-from simulator.process import Weather
+from simulator.process import Weather, monotonic
 from simulator.witness import Limits, Violation
 from simulator.world import World
 
@@ -51,12 +55,21 @@ def choose_limits(rng: random.Random) -> Limits:
 
 
 # Constants of the servers that decide when a case is a large one, and how they are made small: (module, name, value).
-ALWAYS = [
+ALWAYS: list[tuple[Any, str, Any]] = [
     (packing, "PACKED_CHUNK_BYTES", 40),
     (packing, "PACKED_OBJECT_BYTES", 64),
     (deletions, "SCAN_SECONDS", 300.0),
+    (deletions, "SCANS_TO_PARKED", 12),
+    (settling, "SCAN_SECONDS", 300.0),
+    (delivery, "SWEEP_SECONDS", 600.0),
+    (elapsed, "STEPS", 4),
+    (elapsed, "LONGEST_STEP", 24 * 3_600_000),
+    (notify_server, "time", SimpleNamespace(monotonic=monotonic)),
+    (clients.Clients.__init__, "__defaults__", (monotonic,)),
+    (delivery.Delivery.__init__, "__defaults__", (monotonic,)),
+    (hub.Hub.__init__, "__defaults__", (monotonic,)),
 ]
-SMALL = [
+SMALL: list[tuple[Any, str, Any]] = [
     *((module, "INLINE_ENTRIES", 2) for module in (commit, preparation, targets, uploads)),
     *((module, "SEGMENT_ENTRIES", 2) for module in (segments, contents, listing, scan)),
     (preparation, "MAX_PLAN_NAMES", 1),
@@ -175,6 +188,8 @@ class _Seed:
         followers = [Follower(device) for device in devices]
         for device, follower in zip(devices, followers, strict=True):
             device.more.append((follower.follow, 5))
+            if rng.random() < 0.6:
+                device.more.append((Listener(device).poll, 8))
         pace = rng.choice([0.05, 0.5, 5.0, self.limits.grace / 5])
         background = [
             asyncio.create_task(world.keep_alive()),
@@ -259,11 +274,12 @@ class _Seed:
 
     async def _settle(self) -> None:
         """Every deletion comes to its end, whoever began it."""
+        witness = self.world.witness
         for _ in range(200):
-            if not self.world.witness.work:
+            if not witness.work | witness.parked:
                 return
-            await asyncio.sleep(60.0)
-        raise Violation("everything ends", f"deletions wait: {sorted(self.world.witness.work)}")
+            await asyncio.sleep(max(300.0, self.limits.ack_deadline / 5))
+        raise Violation("everything ends", f"deletions wait: {sorted(witness.work | witness.parked)}")
 
     async def _read_everything(self, devices: list[Device]) -> None:
         for device in {device.user: device for device in devices}.values():

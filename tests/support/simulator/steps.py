@@ -7,16 +7,28 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from moorage_nodes.stores.faulty import Fault
+from simulator.collecting import Collections
 from simulator.device import Device, chunk_of
 from simulator.history import History, Operation
+from simulator.listener import Listener
 from simulator.loop import VirtualLoop, run_virtually
 from simulator.process import Script, Weather
-from simulator.scenario import choose_limits, small_limits
-from simulator.witness import Violation
+from simulator.scenario import HOUR, small_limits
+from simulator.witness import Limits, Violation
 from simulator.world import World
 
 USER = "ada"
-PATIENCE = 3600.0  # virtual seconds for one row
+LIMITS = Limits(
+    retained_versions=2,
+    retention_deleted=2 * HOUR,
+    retention_feed=8 * HOUR,
+    upload_idle=HOUR,
+    upload_max=4 * HOUR,
+    grace=HOUR,
+    ack_deadline=24 * HOUR,
+    skew=HOUR / 4,
+)
+PATIENCE = 30 * 24 * 3600.0  # virtual seconds for one row
 LONG = [chunk_of(number) for number in range(7)]
 
 Row = Callable[[Device], Awaitable[None]]
@@ -74,6 +86,47 @@ async def delete_directory(device: Device) -> None:
         await same(device, f"f{number}", [chunk_of(number)])
 
 
+async def tell(device: Device) -> None:
+    """Two devices are told of a deletion, one answers, the other's time runs out."""
+    world = device.world
+    others = [
+        Device(world, device.history, USER, name, random.Random(4), keys=0.0) for name in ("phone", "old")
+    ]
+    listeners = [Listener(other, answers=1.0) for other in others]
+    for listener in listeners:
+        await listener.poll()
+    done(await device.save_as("f0", 0, [chunk_of(0)], "planned", {}))
+    done(await device.delete_as("delete_file", "f0", {"client_version": 1, "client_id": device.id}))
+    while not listeners[0].acknowledged:
+        await listeners[0].poll()
+        await asyncio.sleep(1.0)
+    await finished(device)
+    done(await device.undelete_to("f0", {}))
+    await same(device, "f0", [chunk_of(0)])
+
+
+async def collect(device: Device) -> None:
+    """Of a file one version stays, of another none; a packed object is written anew."""
+    world = device.world
+    collections, limits = Collections(world), world.limits
+    assert world.script is not None
+    world.script.armed = False
+    packed = [chunk_of(0), chunk_of(4), chunk_of(8)]
+    done(await device.save_as("f0", 0, packed, "short", {}))
+    done(await device.save_as("f0", 1, packed[:1], "planned", {}))
+    done(await device.save_as("f1", 0, [chunk_of(1), chunk_of(2), chunk_of(3)], "planned", {}))
+    for version in range(2, 2 + limits.retained_versions):
+        done(await device.save_as("f0", version, [packed[0], chunk_of(5)], "planned", {}))
+    done(await device.delete_as("delete_file", "f1", {"client_version": 1}))
+    await finished(device)
+    world.script.armed = True
+    for pause in (0.0, limits.retention_deleted, limits.upload_max, limits.grace, limits.grace, 0.0):
+        await asyncio.sleep(pause + limits.skew)
+        await collections.collect_whole()
+    world.witness.check_quiet()
+    await same(device, "f0", [packed[0], chunk_of(5)])
+
+
 ROWS: dict[str, Row] = {
     "upload": upload,
     "upload of a long file": upload_long,
@@ -82,6 +135,8 @@ ROWS: dict[str, Row] = {
     "deletion and undeletion of a file": delete,
     "deletion that is cancelled": cancel,
     "deletion and undeletion of a directory": delete_directory,
+    "telling devices": tell,
+    "collection": collect,
 }
 
 
@@ -105,7 +160,7 @@ async def _carry_out(row: Row, number: int, fault: Fault) -> Outcome:
     assert isinstance(loop, VirtualLoop)
     rng = random.Random(1)
     script = Script(number, fault)
-    world = World(rng, loop, Weather(random.Random(2), calm=True), choose_limits(rng), script)
+    world = World(rng, loop, Weather(random.Random(2), calm=True), LIMITS, script)
     device = Device(world, History(world.witness, {}), USER, "laptop", random.Random(3))
     device.keys = 0.0
     await world.start_all()
@@ -137,7 +192,8 @@ def done(op: Operation) -> None:
 
 async def finished(device: Device) -> None:
     """No deletion is under way any more."""
-    while device.world.witness.work:
+    witness = device.world.witness
+    while witness.work | witness.parked:
         await asyncio.sleep(10.0)
 
 

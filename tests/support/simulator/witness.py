@@ -20,12 +20,14 @@ from moorage_nodes.metadata.records import (
     LIVE,
     PENDING_DELETION,
     Chunk,
+    Deletion,
     Head,
     JournalEntry,
     Manifest,
     Node,
     Trash,
 )
+from moorage_nodes.notify import keys as queue_keys
 from moorage_nodes.stores.contracts import Event
 from simulator.raw import Namespace, parse_key
 
@@ -85,6 +87,9 @@ class Witness:
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
     work: set[tuple[str, str]] = field(default_factory=set)
+    parked: set[tuple[str, str]] = field(default_factory=set)
+    acknowledged: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    begun: dict[tuple[str, str], float] = field(default_factory=dict)  # deletions, by their notification
     versions: dict[tuple[str, str, int], Made] = field(default_factory=dict)
     journals: dict[str, list[tuple[float, JournalEntry]]] = field(default_factory=lambda: defaultdict(list))
     seen: dict[tuple[str, str], list[Seen]] = field(default_factory=lambda: defaultdict(list))
@@ -107,9 +112,10 @@ class Witness:
         for event in events:
             key = event.kv.key
             value = None if event.deleted else event.kv.value
-            if key.startswith(b"w/"):
-                _, namespace, work_id = key.decode().split("/")
-                (self.work.discard if value is None else self.work.add)((namespace, work_id))
+            if key.startswith((b"w/", b"p/")):
+                kind, namespace, work_id = key.decode().split("/")
+                work = self.work if kind == "w" else self.parked
+                (work.discard if value is None else work.add)((namespace, work_id))
                 continue
             parsed = parse_key(key)
             if parsed is not None:
@@ -159,6 +165,9 @@ class Witness:
         }
         manifests_before = {rest: state.raw["m"].get(rest) for kind, rest, _ in changed if kind == "m"}
         journal_before = {rest: state.raw["j"].get(rest) for kind, rest, _ in changed if kind == "j"}
+        deletions_before = {
+            rest.decode(): state.deletions.get(rest.decode()) for kind, rest, _ in changed if kind == "d"
+        }
         uploads_before = {rest for kind, rest, value in changed if kind == "u" and rest in state.raw["u"]}
         state.apply(changed)
         kinds = {kind for kind, _, _ in changed}
@@ -169,6 +178,7 @@ class Witness:
         self._check_nodes(state, nodes_before, entries)
         self._check_chunks(state, before, chunks_before)
         self._check_uploads(state, changed, uploads_before)
+        self._check_deletions(state, deletions_before)
         self._check_trash(state, changed)
         if kinds & {"i", "c", "d", "t"}:
             self._check_tree(state)
@@ -387,6 +397,34 @@ class Witness:
                     "pins are respected", f"{state.name}: {digest.hex()[:8]} of upload {upload_id}"
                 )
 
+    def _check_deletions(self, state: Namespace, old: Mapping[str, Deletion | None]) -> None:
+        """Who is told, and that nobody's time is cut short, whatever clocks do."""
+        for work_id, before in old.items():
+            name = state.name, work_id
+            deletion = state.deletions.get(work_id)
+            if before is None and deletion is not None:
+                self.begun[name] = self.now()
+                devices = sorted(rest.decode() for rest in state.raw["v"])
+                if sorted(deletion.clients) != [each for each in devices if each != deletion.client]:
+                    raise Violation("every device is told", f"{name}: {deletion.clients} of {devices}")
+            if before is None or deletion is not None:
+                continue
+            node = state.nodes.get(before.node)
+            if node is None or node.state != DELETED:
+                continue  # cancelled
+            waiting = set(before.clients) - self.acknowledged[name]
+            if waiting and self.now() - self.begun[name] < self.limits.ack_deadline:
+                raise Violation("deadlines are never early", f"{name}: {sorted(waiting)} still had time")
+
+    def notified(self, revision: int, events: Sequence[Event]) -> None:
+        """All that one transaction did to the notifier's queues."""
+        for event in events:
+            key = event.kv.key
+            if event.deleted or not key.startswith(queue_keys.NOTIFICATIONS):
+                continue
+            notification = queue_keys.decode(queue_keys.Notification, event.kv.value)
+            self.acknowledged[queue_keys.parse_notification(key)].update(notification.acknowledged)
+
     def _check_uploads(
         self, state: Namespace, changed: list[tuple[str, bytes, bytes | None]], old: set[bytes]
     ) -> None:
@@ -437,7 +475,8 @@ class Witness:
         pending = {node.deletion: i for i, node in state.nodes.items() if node.state == PENDING_DELETION}
         if {key: deletion.node for key, deletion in state.deletions.items()} != pending:
             raise Violation("a deletion for every pending node", f"{state.name}: {sorted(pending)}")
-        if {work for namespace, work in self.work if namespace == state.name} != pending.keys():
+        work = sorted(each for namespace, each in [*self.work, *self.parked] if namespace == state.name)
+        if work != sorted(pending):
             raise Violation("work for every pending node", f"{state.name}: {sorted(pending)}")
         for node_id in state.trash:
             node = state.nodes.get(node_id)

@@ -1,10 +1,11 @@
 """The whole of Moorage in one process: stores in memory, processes that come and go, one virtual clock."""
 
 import asyncio
+import json
 import random
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,8 +21,10 @@ from moorage_nodes.metadata.l1 import server as l1_server
 from moorage_nodes.metadata.l2 import server as l2_server
 from moorage_nodes.metadata.l3 import server as l3_server
 from moorage_nodes.metrics import Metrics
+from moorage_nodes.notify import server as notify_server
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
+from moorage_nodes.stores.contracts import Event
 from moorage_nodes.stores.memory import MemoryStore
 from moorage_nodes.stores.objects_memory import MemoryObjects
 from moorage_nodes.stores.observer import NullObserver
@@ -43,7 +46,8 @@ from simulator.process import (
 from simulator.ways import FarObjects, FarStore
 from simulator.witness import Limits, Violation, Witness
 
-ROLES = ("l1", "l1", "l2", "l3", "l3", "block", "block")
+ROLES = ("l1", "l1", "l2", "l3", "l3", "block", "block", "notify", "notify")
+NOTIFIER = "n1"
 REALM_ID = "realm"
 SERVER_KEY = "c1"
 POOL = "p1"
@@ -53,15 +57,18 @@ TRACE_LENGTH = 4000
 class WatchedStore(MemoryStore):
     """Tells the witness of every revision the moment it stands."""
 
-    witness: Witness
     told = 0
+
+    def __init__(self, witness: Callable[[int, Sequence[Event]], None], clock: Callable[[], float]) -> None:
+        super().__init__(clock=clock, progress_interval=600.0)
+        self._witness = witness
 
     def _wake_watches(self) -> None:
         keyspace = self._keyspace
         if keyspace.revision > self.told:
             events = keyspace.events(b"", b"\xff", self.told + 1)
             self.told = keyspace.revision
-            self.witness.changed(keyspace.revision, events)
+            self._witness(keyspace.revision, events)
         super()._wake_watches()
 
 
@@ -106,6 +113,14 @@ class _SharedClock:
 def _files() -> _Files:
     folder = Path(tempfile.mkdtemp(prefix="simulator-"))
     realm = Realm(folder)
+    cluster = {
+        "server_key": SERVER_KEY,
+        "pools": [POOL],
+        "write_pools": [POOL],
+        "notifiers": [NOTIFIER],
+    }
+    table = {"revision": 1, "hosts": ["127.0.0.1"], "clusters": [cluster]}
+    (folder / "routing.json").write_text(json.dumps(table))
     routing = LiveFile(folder / "routing.json", parse_routing_table)
     trust = LiveFile(folder / "trust.json", parse_trust)
     clock = _SharedClock()
@@ -132,8 +147,12 @@ class World:
         self.files = _files()
         self.files.clock.loop = self.loop
         self.witness = Witness(self.loop.now, self.limits, self.fail)
-        self.store = WatchedStore(clock=self.loop.time, progress_interval=60.0)
-        self.store.witness = self.witness
+        self.store = WatchedStore(self.witness.changed, self.loop.time)
+        self.queues = WatchedStore(self.witness.notified, self.loop.time)  # the notifier's etcd
+        deadline = max(1, int(self.limits.ack_deadline))
+        self.notify_settings = self.files.realm.settings(
+            "notify", notify={"name": NOTIFIER, "ack_deadline": deadline, "queue_limit": 6}
+        )
         self.objects = WatchedObjects()
         self.objects.witness = self.witness
         self.network = Network(self.weather, self.note)
@@ -174,7 +193,7 @@ class World:
     async def start(self, place: Place) -> Process:
         """Begin a process at this place, with faults as the weather has them once it serves."""
         self._count += 1
-        process = Process(f"{place.role}-{self._count}", self.loop)
+        process = Process(f"{place.role}-{self._count}", self.loop, booted=self.rng.uniform(0, 1e6))
         await process.spawn(self._open(place, process))
         return process
 
@@ -195,6 +214,9 @@ class World:
         settings = shared.settings
         if role == "l1":
             return await l1_server.open_on(store, REALM_ID, settings, shared, NullObserver())
+        if role == "notify":
+            queues = MortalStore(FarStore(self.queues, process, self.weather), process, faults)
+            return await notify_server.open_on(queues, REALM_ID, self.notify_settings, shared)
         if role == "l2":
             return await l2_server.open_on(store, REALM_ID, settings, shared)
         if role == "l3":
@@ -206,12 +228,12 @@ class World:
         files, metrics = self.files, Metrics()
         signer = files.signers[role]
         return Shared(
-            settings=files.settings[role],
+            settings=self.notify_settings if role == "notify" else files.settings[role],
             routing=files.routing,
             trust=files.trust,
             signer=signer,
             verifier=files.verifier,
-            peers=SimulatedPeers(self.network, signer, metrics),
+            peers=SimulatedPeers(self.network, signer, metrics, has_notifier=True),
             generations=None,
             metrics=metrics,
             clock=process.clock,
@@ -234,7 +256,7 @@ class World:
                     await self._start_again(place)
 
     async def _start_again(self, place: Place) -> None:
-        process = Process(f"{place.role}-{self._count}", self.loop)
+        process = Process(f"{place.role}-{self._count}", self.loop, booted=self.rng.uniform(0, 1e6))
         self._count += 1
         opening = process.spawn(self._open(place, process))
         await asyncio.wait({opening})
