@@ -26,6 +26,7 @@ from moorage_operator.resources.names import (
 from moorage_operator.resources.pods import (
     Volume,
     build_container_security,
+    build_image,
     build_mounts,
     config_volume,
     http_probe,
@@ -155,7 +156,7 @@ def _build_preparation(context: ClusterContext, volumes: tuple[Volume, ...]) -> 
     data = Volume(DATA, DATA_PATH, {}, read_only=False)
     return {
         "name": "member",
-        "image": context.images.nodes,
+        **build_image(context.images.nodes),
         "command": ["moorage-nodes", "etcd-member", "--settings", SETTINGS_FILE],
         "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
         "securityContext": build_container_security(),

@@ -51,6 +51,15 @@ def build_mounts(volumes: Sequence[Volume]) -> list[Body]:
     ]
 
 
+def build_image(image: str) -> Body:
+    """The image and when it is pulled, as Kubernetes chooses for a new container. Said here because what it has chosen
+    stays when the image is changed, and is asked of a registry for ever once a tag was `latest`.
+    """
+    name = image.rpartition("/")[2]
+    moving = "@" not in name and (":" not in name or name.endswith(":latest"))
+    return {"image": image, "imagePullPolicy": "Always" if moving else "IfNotPresent"}
+
+
 def build_container_security() -> Body:
     return {
         "allowPrivilegeEscalation": False,

@@ -28,6 +28,7 @@ from moorage_operator.resources.pods import (
     PUBLIC_PORT,
     Volume,
     build_container_security,
+    build_image,
     build_mounts,
     build_placement,
     build_pod_security,
@@ -257,7 +258,7 @@ def build_pod_template(workload: Workload, context: ClusterContext) -> Body:
     template = workload.template
     container: Body = {
         "name": workload.component,
-        "image": template.image or context.images.nodes,
+        **build_image(template.image or context.images.nodes),
         "command": list(workload.command),
         "securityContext": build_container_security(),
         "volumeMounts": build_mounts(workload.volumes),

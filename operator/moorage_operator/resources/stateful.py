@@ -17,6 +17,7 @@ from moorage_operator.resources.manifest import (
 from moorage_operator.resources.pods import (
     Volume,
     build_container_security,
+    build_image,
     build_mounts,
     build_placement,
     build_pod_security,
@@ -114,7 +115,7 @@ def build_stateful_set(stateful: StatefulPart, context: ClusterContext) -> Manif
     volumes = (*stateful.volumes, Volume(DATA, stateful.data_path, {}, read_only=False))
     container: Body = {
         "name": stateful.component,
-        "image": stateful.image,
+        **build_image(stateful.image),
         "command": list(stateful.command),
         "ports": [
             {"name": name, "containerPort": number, "protocol": "TCP"}
