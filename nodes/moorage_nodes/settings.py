@@ -64,8 +64,8 @@ class Cluster(_Section, frozen=True, kw_only=True):
 
 
 class Gc(_Section, frozen=True, kw_only=True):
-    """The collector. `schedule`: cron, in UTC, for who runs by it; `grace` in seconds; `max_deletions`: of chunk
-    records and of objects in one run.
+    """The collector. `schedule`: cron, in UTC, for who runs by it; `grace` in seconds; `max_deletions` in one
+    run: of old versions, of what is in the trash, of chunk records, and of objects.
     """
 
     schedule: str = "17 3 * * *"

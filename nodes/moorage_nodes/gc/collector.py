@@ -16,12 +16,13 @@ from msgspec.structs import replace
 
 from moorage.core.errors import DamagedTreeError, MoorageError
 from moorage_nodes.gc.age import Clock, add_sample, advance, horizon
+from moorage_nodes.gc.budget import Budget
 from moorage_nodes.gc.heads import NamespaceHead
 from moorage_nodes.gc.letting_go import Horizons, LettingGo
 from moorage_nodes.gc.marking import Mark
 from moorage_nodes.gc.pools import Pools
 from moorage_nodes.gc.report import ABORTED, CAPPED, COMPLETE, INCOMPLETE, Report
-from moorage_nodes.gc.sweeping import Budget, Sweep
+from moorage_nodes.gc.sweeping import Sweep
 from moorage_nodes.gc.tenure import TENURE_SECONDS, Tenure
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import CollectorState, FormatError
@@ -156,6 +157,7 @@ class Collector:
             head,
             horizons,
             rules.retained_versions,
+            budget,
             report,
             tenure.renew,
             dry_run=rules.dry_run,

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from moorage_nodes.gc.budget import Budget
 from moorage_nodes.gc.heads import GROUP_OPS, Group, NamespaceHead, cut
 from moorage_nodes.gc.marking import Pause
 from moorage_nodes.gc.report import Report
@@ -51,6 +52,7 @@ class LettingGo:
         head: NamespaceHead,
         horizons: Horizons,
         retained: int,
+        budget: Budget,
         report: Report,
         pause: Pause,
         *,
@@ -61,6 +63,7 @@ class LettingGo:
         self._namespace = head.namespace
         self._horizons = horizons
         self._retained = retained
+        self._budget = budget
         self._report = report
         self._pause = pause
         self._dry_run = dry_run
@@ -125,7 +128,7 @@ class LettingGo:
                 for file_id, versions in found
                 for version in find_past_versions(versions, self._retained)
             ]
-            for part in _parts(past):
+            for part in _parts(past[: self._budget.take("versions", len(past))]):
                 await self._write("versions", part)
 
     # --- the trash --------------------------------------------------------------------------------------------
@@ -140,6 +143,7 @@ class LettingGo:
                 await self._empty_directory(node_id, kv, keep=trash.sequence >= oldest)
         async for found in scan_trash(self._store, self._namespace):
             due = [each for each in found if each[1].mod_revision <= self._horizons.deleted]
+            due = due[: self._budget.take("trash", len(due))]
             nodes = await self._read_nodes(node_id for node_id, _, _ in due)
             files: list[Group] = []
             for node_id, kv, trash in due:

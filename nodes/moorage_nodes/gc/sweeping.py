@@ -14,6 +14,7 @@ from itertools import groupby
 from msgspec import Struct
 from msgspec.structs import replace
 
+from moorage_nodes.gc.budget import Budget
 from moorage_nodes.gc.heads import GROUP_RECORDS, MAX_ATTEMPTS, Group, NamespaceHead, cut, split, too_busy
 from moorage_nodes.gc.letting_go import Horizons
 from moorage_nodes.gc.marking import Mark, Pause
@@ -43,21 +44,6 @@ REMOVED_TOGETHER = 10_000  # records held in memory until the names that lead to
 REWRITTEN_SHARE = 0.5  # an object of which less than this is named is written anew
 DELETED_TOGETHER = 1000
 _SIZE_BYTES = 8
-
-
-class Budget:
-    """How many deletions a run may still make: records removed and objects deleted count for themselves."""
-
-    def __init__(self, limit: int) -> None:
-        self._left = {"records": limit, "objects": limit}
-        self.exhausted = False
-
-    def take(self, kind: str, wanted: int) -> int:
-        """How many of `wanted` may be done."""
-        granted = min(wanted, self._left[kind])
-        self._left[kind] -= granted
-        self.exhausted = self.exhausted or granted < wanted
-        return granted
 
 
 class _Doomed(Struct, frozen=True):

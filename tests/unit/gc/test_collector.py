@@ -601,6 +601,22 @@ async def test_deletions_are_capped_and_the_next_runs_go_on(bed):
     assert records.decode(CollectorState, kv.value).collections == 2
 
 
+async def test_what_retention_lets_go_is_capped_too(bed):
+    for number in range(8):
+        await bed.write("f", number, {"a": b"version %d" % number})
+        await bed.write(f"g{number}", 0, {"b": b"gone %d" % number})
+        await bed.delete(f"g{number}", 1, end=True)
+    await bed.collect()
+    bed.rules = msgspec.structs.replace(bed.rules, max_deletions=3, retained_versions=1)
+    bed.hands.pass_by(3 * DAY)
+    outcomes = []
+    for _ in range(4):
+        report = await bed.collector().run()
+        outcomes.append((report.outcome, report.let_go["versions"], report.let_go["trash"]))
+    assert outcomes[:3] == [("capped", 2, 3), ("capped", 0, 3), ("complete", 0, 2)]
+    assert await bed.read("f") == b"version 7"
+
+
 async def test_a_namespace_with_a_damaged_list_is_left_out_and_told_and_the_others_are_done(bed, monkeypatch):
     for module in (commit_module, preparation, targets, uploads):
         monkeypatch.setattr(module, "INLINE_ENTRIES", 3)

@@ -30,6 +30,7 @@ from moorage_nodes.metadata.l1.moves import Move, plan_move
 from moorage_nodes.metadata.l1.versions import plan_restore
 from moorage_nodes.metadata.records import CHUNK_LIVE, CHUNK_SOFT_DELETED, Manifest
 from moorage_nodes.metadata.scan import scan_list, scan_manifests
+from moorage_nodes.stores.contracts import Put, Txn
 from moorage_nodes.stores.memory import MemoryStore
 
 PARTS = [bytes([number]) * (number + 1) for number in range(12)]
@@ -225,6 +226,39 @@ async def test_a_commit_that_meets_the_removal_of_its_chunk_wins_or_hears_what_i
         if meddler.outcome in {"1", "missing_chunks"}:
             assert await bed.read("f") == b"wanted"
     assert outcomes == {"1", "missing_chunks", "never"}
+
+
+async def test_a_chunk_that_is_stored_again_while_it_is_removed_stays_stored():
+    """At each call of a collection that removes a chunk, its bytes are stored anew under an open upload."""
+    outcomes = set()
+    for place in range(40):
+        store = MemoryStore()
+        await make_cluster(store)
+        bed = CollectorBed(store)
+        upload = await bed.begin("given-up")
+        await bed.store_chunks(upload.id, {None: b"wanted"})
+        bed.rules = msgspec.structs.replace(RULES, upload_idle=HOUR)
+        await bed.collect()
+        await bed.collect(after=2 * HOUR)
+        writer = bed.beside()
+        begun = await writer.begin("f", planned=[entry(b"wanted")])
+        assert begun.required == [hash_of(b"wanted")]
+        bed.hands.pass_by(2 * HOUR)
+        meddler = Meddler(store, place, partial(writer.store_chunks, begun.id, {None: b"wanted"}))
+        frail = bed.beside(meddler, rules=RULES)
+        # Without the plan's pin: what is stored must hold by itself.
+        unpinned = records.encode(records.Upload(1, NAMESPACE, 0, "p1", []))
+        kept = await store.get(keys.upload(NAMESPACE, begun.id))
+        await store.transact(Txn(then=(Put(kept.key, unpinned),)))
+        report = await frail.collector().run()
+        assert report.outcome == "complete", report.reason
+        await store.transact(Txn(then=(Put(kept.key, kept.value),)))
+        outcomes.add(meddler.outcome)
+        if meddler.outcome == "None":
+            assert await writer.commit(begun.id, "f", 1) == 1
+            await bed.quiet(3)
+            assert await bed.read("f") == b"wanted"
+    assert outcomes == {"None", "never"}
 
 
 class Meddler:
