@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from moorage_nodes.metrics import Metrics
+from moorage_operator.metrics import OperatorMetrics
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "charts" / "moorage"
@@ -128,6 +129,11 @@ def test_rules_and_dashboard_name_metrics_that_there_are(file: str):
     store = metrics.store("etcd")
     store.observe_call("read", "ok", 0.1)
     told = {sample.name for family in metrics.families() for sample in family.samples}
+    conditions = {"conditions": [{"type": "Ready", "status": "True"}]}
+    parts = {"parts": [{"name": "main-l1", "ready": 1, "desired": 2}]}
+    operator = OperatorMetrics(lambda: [("BlockPool", "harbour", "main", {**conditions, **parts})], lambda: 0)
+    operator.observe_pass("BlockPool", "ok", 0.0)
+    told |= set(re.findall(r"^(moorage_\w+)", operator.render().decode(), re.MULTILINE))
     named = set(re.findall(r"\bmoorage_[a-z_]+", (CHART / "files" / file).read_text()))
     assert named
     assert named - told == set()
