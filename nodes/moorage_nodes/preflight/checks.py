@@ -30,6 +30,7 @@ from moorage_nodes.stores.s3 import PART_BYTES, S3Store
 SMALL = b"moorage preflight\n" * 64
 CLEAN_SECONDS = 5.0
 BUCKET_SECONDS = 5.0
+AGAIN_SECONDS = 1.0
 FOLDER = "moorage-preflight"
 
 
@@ -76,14 +77,18 @@ async def run_checks(settings: S3, credentials: Credentials, *, make_bucket: boo
     if make_bucket:
         steps.insert(0, ("bucket", lambda: ensure_bucket(settings, known)))
     took: dict[str, float] = {}
-    name = ""
+    name, last = "", None
     try:
         async with asyncio.timeout(seconds):
             for name, step in steps:
                 started = time.monotonic()
-                await step()
+                # A store that is run for the pool starts beside this: it is waited for.
+                while last := await _try(step, waits=name == "bucket"):  # noqa: ASYNC110 - a store tells nobody
+                    await asyncio.sleep(AGAIN_SECONDS)
                 took[name] = round((time.monotonic() - started) * 1000, 1)
     except TimeoutError:
+        if last is not None:
+            return Result(ok=False, steps=took, step=name, reason=find_reason(last), detail=last.detail)
         detail = f"The preflight did not end within {seconds:g} s."
         return Result(ok=False, steps=took, step=name, reason="TimedOut", detail=detail)
     except MoorageError as error:
@@ -91,6 +96,17 @@ async def run_checks(settings: S3, credentials: Credentials, *, make_bucket: boo
     finally:
         await preflight.clean()
     return Result(ok=True, steps=took)
+
+
+async def _try(step: Callable[[], Awaitable[None]], *, waits: bool) -> MoorageError | None:
+    """None when it passed; the error of a store that may not be up yet, where that is waited for."""
+    try:
+        await step()
+    except StoreUnavailableError as error:
+        if waits and find_reason(error) == "Unreachable":
+            return error
+        raise
+    return None
 
 
 def _read(path: str) -> bytes:

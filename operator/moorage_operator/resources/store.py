@@ -58,6 +58,8 @@ from moorage_operator.spec.blockpool import BlockPool, ManagedStore
 
 DATA_PATH = "/data"
 PREFLIGHT_SECONDS = 60
+MANAGED_SECONDS = 300
+"""For a store that starts beside its preflight: an image to pull, volumes to make."""
 RETRIES = 1_000_000
 """Of the preflight: it is tried until it succeeds, ever more rarely, since what is wrong may be put right unseen."""
 
@@ -174,11 +176,12 @@ def build_preflight(pool: BlockPool, context: ClusterContext) -> tuple[Manifest,
     """
     part = preflight_part(pool.metadata.name)
     labels = build_labels(pool, part, "preflight")
+    managed = pool.spec.store.managed is not None
     settings: Body = {
         "role": "preflight",
         "s3": build_store_settings(resolve_store(pool)),
-        "make_bucket": pool.spec.store.managed is not None,
-        "seconds": PREFLIGHT_SECONDS,
+        "make_bucket": managed,
+        "seconds": MANAGED_SECONDS if managed else PREFLIGHT_SECONDS,
         "result_file": "/dev/termination-log",
     }
     workload = Workload(
