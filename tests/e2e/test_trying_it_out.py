@@ -13,6 +13,7 @@ from cluster_bed.kind import Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 READY_SECONDS = 300
+DEFINITION = "accesspoints.moorage.dev"
 KINDS = "accesspoint,metadatacluster,blockpool,notifier"
 
 
@@ -49,10 +50,16 @@ def helm(cluster: Cluster, helm_binary: Path) -> Callable[[str], Helm]:
 
 
 @pytest.fixture(scope="module")
-def definitions(helm: Callable[[str], Helm], cluster: Cluster) -> None:
-    """Whoever has brought them into this cluster; by another release they would be refused."""
-    if "accesspoints.moorage.dev" not in cluster.kubectl()("get", "customresourcedefinitions"):
-        helm("default").install("moorage-crds", "moorage-crds", {}, seconds=60)
+def knows_nothing(cluster: Cluster) -> bool:
+    """Whether the cluster has none of our definitions: they are taken away where nothing of them is in use."""
+    kubectl = cluster.kubectl()
+    if DEFINITION in kubectl("get", "customresourcedefinitions", "--output", "name"):
+        if kubectl.items(KINDS, "--all-namespaces"):
+            print("the cluster has resources of ours already: their definitions are not installed anew")
+            return False
+        names = kubectl("get", "customresourcedefinitions", "--output", "name").split()
+        kubectl("delete", *(name for name in names if name.endswith(".moorage.dev")))
+    return True
 
 
 def pods(kubectl: Kubectl) -> list[str]:
@@ -63,7 +70,7 @@ def test_the_demo_works_is_taken_away_and_comes_back_with_its_data_in_another_re
     helm: Callable[[str], Helm],
     open_namespace: Callable[[str], Kubectl],
     chosen: dict[str, Any],
-    definitions: None,
+    knows_nothing: bool,
 ):
     kubectl, here = open_namespace("try"), helm("try")
     demo: dict[str, Any] = {"enabled": True}
@@ -74,14 +81,14 @@ def test_the_demo_works_is_taken_away_and_comes_back_with_its_data_in_another_re
     def is_ready() -> bool:
         return "demo" in kubectl("wait", "accesspoint/demo", "--for=condition=Ready", "--timeout=20s")
 
-    here.install("first", "moorage", values)
+    here.install("first", "moorage", {**values, "crds": {"enabled": knows_nothing}})
     wait_until(is_ready, READY_SECONDS, "the demo is Ready")
     assert "came back" in here.test("first")
     claims = {claim["metadata"]["uid"] for claim in kubectl.items("persistentvolumeclaims")}
     secret = kubectl.json("get", "secret", "demo-admin")["data"]
 
     here.uninstall("first")
-    assert kubectl.items(KINDS) == []
+    assert kubectl.items(KINDS) == [], "the definitions stay, the demo goes"
     wait_until(lambda: not pods(kubectl), 180, "the demo's pods are gone")
     assert {claim["metadata"]["uid"] for claim in kubectl.items("persistentvolumeclaims")} == claims
 
@@ -96,7 +103,6 @@ def test_two_operators_keep_to_their_namespaces_and_one_that_is_down_holds_up_no
     helm: Callable[[str], Helm],
     open_namespace: Callable[[str], Kubectl],
     chosen: dict[str, Any],
-    definitions: None,
 ):
     """The one of the test before runs beside this one."""
     operators, tenant = open_namespace("try-operators"), open_namespace("try-tenant")

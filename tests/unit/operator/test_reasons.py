@@ -1,0 +1,28 @@
+"""Whatever a condition may give as its reason, docs/operations.md says what to do about it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+WHERE_THE_REASON_STANDS = {"Finding": 2, "stall": 0, "Refusal": 1}
+NOTHING_TO_DO = {"Accepted", "Ready", "Settled", "Progressing", "Quorum", "Reached", "PreflightPassed"}
+
+
+def reasons_in_code() -> Iterator[str]:
+    for path in (ROOT / "operator" / "moorage_operator").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                place = WHERE_THE_REASON_STANDS.get(name)
+                if place is not None and len(node.args) > place:
+                    reason = node.args[place]
+                    if isinstance(reason, ast.Constant) and isinstance(reason.value, str):
+                        yield reason.value
+
+
+def test_every_reason_is_explained():
+    text = (ROOT / "docs" / "operations.md").read_text()
+    reasons = set(reasons_in_code()) - NOTHING_TO_DO
+    assert len(reasons) > 10
+    assert {reason for reason in reasons if f"`{reason}`" not in text} == set()
