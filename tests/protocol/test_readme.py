@@ -42,3 +42,4 @@ def test_the_walk_through_does_what_it_says(local_store: RunningStore, tmp_path:
     assert read_back == sent, said
     assert re.findall(r'"error": ?"(\w+)"', done.stdout) == ["conflict"], said
     assert '"server_version":1' in done.stdout, said
+    assert '"status":"acknowledged"' in done.stdout, said

@@ -77,11 +77,12 @@ class Hub:
         return len(self._listeners.get(namespace, ()))
 
     async def run(self) -> None:
-        """Follow the watch for ever."""
+        """Follow the watch for ever; called again, it goes on where it was."""
         async with self._store.watch(*keys.WATCHED, from_revision=self._revision + 1) as batches:
             async for batch in batches:
                 self._heard = self._monotonic()
                 self.handle(batch)
+                self._revision = max(self._revision, batch.revision)
 
     async def check(self) -> None:
         """StoreUnavailableError when the watch has been silent for too long."""

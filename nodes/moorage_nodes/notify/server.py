@@ -1,8 +1,10 @@
 """The notification server: queues, acknowledgements and deadlines are in etcd alone, so any replica serves any client."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -25,6 +27,9 @@ from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore
+
+log = logging.getLogger("moorage.notify")
+RESTART_SECONDS = 1.0
 
 
 async def open_server(settings: Settings, shared: Shared) -> Server[Notifier]:
@@ -79,8 +84,8 @@ async def open_on(
         generations=shared.generations,
     )
     running = [
-        asyncio.create_task(each)
-        for each in (elapsed.run(), hub.run(), settling.run(), delivery.sweep(notifier.recheck))
+        asyncio.create_task(_keep_running(each))
+        for each in (elapsed.run, hub.run, settling.run, partial(delivery.sweep, notifier.recheck))
     ]
 
     _measure(shared.metrics, notifier, elapsed)
@@ -107,6 +112,16 @@ async def open_on(
         drain=delivery.drain,
         close=close,
     )
+
+
+async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:
+    """What runs for ever does: clients would wait in vain for what has ended unseen."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            log.exception("a part of the server failed; it goes on")
+        await asyncio.sleep(RESTART_SECONDS)
 
 
 def _measure(metrics: Metrics, notifier: Notifier, elapsed: ElapsedClock) -> None:
