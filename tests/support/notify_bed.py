@@ -39,6 +39,13 @@ class Running:
     task: asyncio.Task[None]
     public: str
     internal: str
+    stream: io.BytesIO
+    access: AccessLog
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Of the access log."""
+        self.access.flush()
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
     @property
     def notifier(self) -> Notifier:
@@ -96,9 +103,11 @@ class Bed:
 
     def _run(self, name: str, shared: Shared, server: Server[Any]) -> Running:
         public, internal = self._ports[name]
-        process = Process(shared, server, AccessLog(io.BytesIO()))
+        stream = io.BytesIO()
+        access = AccessLog(stream)
+        process = Process(shared, server, access)
         task = asyncio.create_task(process.run(public.dup(), internal.dup()))
-        return Running(process, server, task, _url(public), _url(internal))
+        return Running(process, server, task, _url(public), _url(internal), stream, access)
 
     # --- who asks
 

@@ -34,7 +34,7 @@ from moorage_nodes.web import Call, Routes
 PEERS = Allow(frozenset({Audience.SERVICE_NOTIFY}))
 NOTIFY_LIMIT = 512 * 1024
 POLL_SECONDS = 30
-MAX_POLL_SECONDS = 60  # less than the proxy waits for an answer
+MAX_POLL_SECONDS = 50  # less than proxies wait for an answer, ours and others'
 BATCH = 100
 
 

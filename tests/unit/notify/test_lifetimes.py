@@ -9,6 +9,7 @@ import pytest
 from notify_bed import PATIENCE, Bed, next_message, running_bed
 from websockets.exceptions import ConnectionClosed
 
+from moorage_nodes import app as app_module
 from moorage_nodes.notify import delivery as delivery_module
 from moorage_nodes.notify import keys
 from moorage_nodes.notify import settling as settling_module
@@ -185,6 +186,24 @@ async def test_a_slow_reader_is_let_go_and_starts_over(bed, user, monkeypatch):
                 await asyncio.sleep(0.02)
     async with bed.listen(user, "slow", at=1) as again:
         assert (await next_message(again))["type"] == "resync"
+
+
+async def test_a_client_that_answers_no_ping_is_let_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(app_module, "PING_SECONDS", 0.3)
+    async with running_bed(tmp_path) as bed:
+        user = bed.new_user()
+        delivery = bed.notifiers[0].notifier.delivery
+        async with not_reading(bed, user, "dead"), bed.listen(user, "alive") as alive:
+
+            async def only_one() -> bool:
+                return delivery.connections == 1
+
+            async with asyncio.timeout(PATIENCE):
+                while not await only_one():
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(1)
+            await bed.make_file(user, "f")
+            assert (await next_message(alive))["type"] == "change"
 
 
 async def test_too_many_messages_that_wait_let_a_reader_go(bed, user, monkeypatch):

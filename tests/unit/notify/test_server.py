@@ -278,6 +278,27 @@ async def test_so_do_those_of_l1(bed, user, path):
         assert (await bed.http.post(bed.l1.public + path, headers=headers, json={})).status_code == 404
 
 
+async def test_a_websocket_has_one_line_in_the_access_log_without_its_query_and_token(bed, user):
+    async with bed.listen(user, "its-id"):
+        pass
+    with pytest.raises(InvalidStatus):
+        async with bed.listen(user, "its-id", ttl=-5):
+            pass
+
+    def lines_of_sockets():
+        return [line for line in bed.notifiers[0].lines() if line["method"] == "WEBSOCKET"]
+
+    async def told() -> bool:
+        return lines_of_sockets()[-1]["status"] == 401
+
+    await until(told)
+    ended, refused = lines_of_sockets()[-2:]
+    assert (ended["route"], ended["status"], ended["path"]) == ("/ws", 101, "/ws")
+    assert (refused["status"], refused["error"], refused["reason"]) == (401, "unauthenticated", "expired")
+    assert b"its-id" not in bed.notifiers[0].stream.getvalue()
+    assert b"Bearer" not in bed.notifiers[0].stream.getvalue()
+
+
 # --- clients -------------------------------------------------------------------------------------------------------
 
 
