@@ -44,6 +44,7 @@ class Notification(_Record, frozen=True):
 
     `due` is in elapsed milliseconds and decides; `deadline` (Unix ms) is what clients are shown. `sequence` orders
     the notifications of a namespace. `settled`: L1 knows the outcome, and this is a memory of it under a lease.
+    `skipped`: so many clients more are to start over instead of being told; they are waited for until the deadline.
     """
 
     server_key: str
@@ -55,16 +56,19 @@ class Notification(_Record, frozen=True):
     waiting: list[str]
     acknowledged: list[str] = []
     settled: bool = False
+    skipped: int = 0
 
 
 class Waiting(Struct, array_like=True, frozen=True):
     """One client of a namespace: how many notifications wait for it, beginning behind the sequence `behind`.
-    `resync`: it is to be told to start over.
+    `resync`: it is to be told to start over. `full`: its queue has run over, and takes nothing more until it has been
+    told so.
     """
 
     count: int = 0
     behind: int = 0
     resync: bool = False
+    full: bool = False
 
 
 class Queues(_Record, frozen=True):

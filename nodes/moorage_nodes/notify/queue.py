@@ -64,21 +64,35 @@ class Written:
 
 
 def plan_enqueue(ask: Ask, standing: Standing, *, due: int, deadline: int, limit: int) -> Written | None:
-    """None when it stands already, or did. A client whose queue is full is told to start over instead."""
+    """None when it stands already, or did. A client whose queue is full is told to start over instead, and nothing
+    more is kept for it until then: so what a user's clients leave behind is bounded.
+    """
     if standing.notification is not None:
         return None
     queues = standing.queues
     sequence = queues.sequence + 1
     clients = dict(queues.clients)
-    told = sorted(set(ask.clients))
-    for client_id in told:
+    asked = sorted(set(ask.clients))
+    told: list[str] = []
+    for client_id in asked:
         mine = clients.get(client_id, Waiting())
-        full = mine.count >= limit
-        clients[client_id] = (
-            Waiting(0, sequence, resync=True) if full else replace(mine, count=mine.count + 1)
-        )
+        if mine.full:
+            continue
+        if mine.count >= limit:
+            clients[client_id] = Waiting(0, sequence, resync=True, full=True)
+            continue
+        clients[client_id] = replace(mine, count=mine.count + 1)
+        told.append(client_id)
     notification = Notification(
-        1, ask.server_key, ask.node, ask.kind, deadline, due if told else 0, sequence, told
+        1,
+        ask.server_key,
+        ask.node,
+        ask.kind,
+        deadline,
+        due if asked else 0,
+        sequence,
+        told,
+        skipped=len(asked) - len(told),
     )
     after = Queues(1, sequence, queues.open + 1, clients)
     return Written(notification, after, due=notification.due)
@@ -94,7 +108,7 @@ def plan_acknowledge(client_id: str, standing: Standing) -> Written | None:
         notification,
         waiting=left,
         acknowledged=[*notification.acknowledged, client_id],
-        due=notification.due if left else 0,
+        due=notification.due if left or notification.skipped else 0,
     )
     clients = _without(queues, notification.sequence, [client_id])
     return Written(after, replace(queues, clients=clients), due_before=notification.due, due=after.due)
@@ -273,7 +287,8 @@ class Queue:
             mine = queues.clients.get(client_id, Waiting())
             if mine.resync == resync:
                 return True
-            clients = {**queues.clients, client_id: replace(mine, resync=resync)}
+            changed = replace(mine, resync=resync, full=mine.full and resync)
+            clients = {**queues.clients, client_id: changed}
             write = _put_queues(namespace, replace(queues, clients=clients))
             txn = Txn((unchanged(key, kv.mod_revision if kv else 0),), (write,))
             return (await self._store.transact(txn)).succeeded

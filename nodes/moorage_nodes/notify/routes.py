@@ -116,14 +116,14 @@ async def acknowledge(call: Call[Notifier]) -> AckDeletionAnswer:
     client_id = parse_id(call.body.client_id, "client_id")
     namespace = caller.namespace
     notification = await server.queue.acknowledge(namespace, notification_id, client_id)
-    if notification is None:
-        known = belongs_to(notification_id, namespace) and await server.clients.is_registered(
-            caller.server_key, namespace, client_id
-        )
-    else:
+    if notification is not None and not notification.settled and notification.due == 0:
+        server.settling.kick(namespace, notification_id)
+    if notification is not None and not notification.skipped:
         known = client_id in notification.acknowledged or client_id in notification.waiting
-        if not notification.waiting and not notification.settled:
-            server.settling.kick(namespace, notification_id)
+    else:
+        # Its clients are not all named, or nothing is kept of it any more.
+        known = notification is not None or belongs_to(notification_id, namespace)
+        known = known and await server.clients.is_registered(caller.server_key, namespace, client_id)
     if not known:
         raise NotFoundError("There is no such notification for this client.")
     return AckDeletionAnswer(status="acknowledged")

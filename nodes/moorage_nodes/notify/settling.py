@@ -7,17 +7,21 @@ dies. L1 is told at least once and answers the same each time; only then is the 
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
-from moorage.core.errors import MoorageError
+from moorage.core.errors import MoorageError, StoreUnavailableError
 from moorage_nodes.notify.elapsed import ElapsedClock
 from moorage_nodes.notify.keys import Notification
 from moorage_nodes.notify.queue import Queue
 
 log = logging.getLogger("moorage.settling")
 SCAN_SECONDS = 10.0
-SCANNED = 1000  # of what is due, in one scan
+SCANNED = 10_000  # of what is due, in one scan
 AT_ONCE = 8
+RESTING_SECONDS = (
+    10.0  # a cluster whose L1 could not be told is not asked for so long: others are not to wait for it
+)
 
 Tell = Callable[[str, str, Notification], Awaitable[None]]
 """Tells L1 the outcome of (namespace, notification id). Raises a MoorageError when that is to be tried again."""
@@ -26,14 +30,22 @@ Tell = Callable[[str, str, Notification], Awaitable[None]]
 class Settling:
     """One per process. Call `run` in a task of its own."""
 
-    def __init__(self, queue: Queue, elapsed: ElapsedClock, tell: Tell) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        elapsed: ElapsedClock,
+        tell: Tell,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._queue = queue
         self._elapsed = elapsed
         self._tell = tell
+        self._monotonic = monotonic
         self._places = asyncio.Semaphore(AT_ONCE)
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._seen: set[tuple[str, str]] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._resting: dict[str, float] = {}
         self.settled = 0
 
     def kick(self, namespace: str, notification_id: str) -> None:
@@ -78,7 +90,14 @@ class Settling:
         notification = await self._queue.get(namespace, notification_id)
         if notification is None or notification.settled or notification.due > self._elapsed.elapsed:
             return False
-        await self._tell(namespace, notification_id, notification)
+        server_key = notification.server_key
+        if self._resting.get(server_key, 0.0) > self._monotonic():
+            raise StoreUnavailableError("This cluster's L1 could not be reached a moment ago.")
+        try:
+            await self._tell(namespace, notification_id, notification)
+        except StoreUnavailableError:
+            self._resting[server_key] = self._monotonic() + RESTING_SECONDS
+            raise
         await self._queue.settle(namespace, notification_id)
         self.settled += 1
         return True

@@ -131,10 +131,16 @@ async def test_a_full_queue_starts_over_and_only_that_one(queue, ask, store):
     assert await waiting(queue, "a") == []
     assert not await resync(queue, "b")
     assert await waiting(queue, "b") == ["m"]
-    await queue.enqueue(ask("o", "a"))
-    assert await waiting(queue, "a") == ["o"]
+    assert (await queue.get("ann", "m")).waiting == ["b"]
+    await queue.acknowledge("ann", "m", "b")
+    assert "m" not in await dues(queue, 0), "who is to start over is waited for too"
+    await queue.enqueue(ask("not-kept-for-it", "a"))
+    assert await waiting(queue, "a") == []
+    assert len(await dues(queue, 0)) == 0
+    assert len(await dues(queue, 102_000)) == LIMIT + 2
     await queue.forget_resync("ann", "a")
     assert not await resync(queue, "a")
+    await queue.enqueue(ask("o", "a"))
     assert await waiting(queue, "a") == ["o"]
     # It may still acknowledge what it is not told of any more, and its queue is as long as what waits in it.
     await queue.acknowledge("ann", "n0", "a")
@@ -156,17 +162,19 @@ async def test_to_start_over_outlives_what_was_to_be_told(queue, ask, store):
     for number in range(LIMIT + 1):
         await queue.settle("ann", f"n{number}")
     assert await resync(queue, "a")
+    await queue.forget_resync("ann", "a")
     await queue.enqueue(ask("later", "a"))
     assert await waiting(queue, "a") == ["later"]
-    await queue.forget_resync("ann", "a")
     await queue.settle("ann", "later")
     assert await queues_of(store) is None
 
 
-async def test_a_slow_reader_is_asked_to_start_over(queue, other):
+async def test_a_slow_reader_is_asked_to_start_over(queue, other, ask):
     await queue.ask_resync("ann", "a")
     await queue.ask_resync("ann", "a")
     assert await resync(other, "a")
+    await queue.enqueue(ask("n1", "a"))
+    assert await waiting(queue, "a") == ["n1"], "its queue was not full"
     await other.forget_resync("ann", "a")
     assert not await resync(queue, "a")
 

@@ -431,14 +431,24 @@ async def test_a_full_queue_tells_the_client_to_start_over_then_goes_on(bed, use
         await bed.make_file(user, f"f{number}")
         await bed.delete(user, f"f{number}")
         await until(lambda number=number: _has(bed, user, number + 1))
-    await bed.make_file(user, "after")
-    notification_id = await bed.delete(user, "after")
-    await until(lambda: _has(bed, user, 7))
     async with bed.listen(user, "away") as socket:
         assert (await next_message(socket))["type"] == "resync"
+        await until(lambda: _is_told(bed, user, "away"))
+        await bed.make_file(user, "after")
+        notification_id = await bed.delete(user, "after")
         assert (await next_message(socket, "delete"))["notification_id"] == notification_id
     async with bed.listen(user, "away", at=1) as socket:
         assert (await next_message(socket))["type"] == "delete"
+    # What it was not told of it may acknowledge all the same; who is not registered may not.
+    found, _ = await bed.queues.range(*keys.notifications_range(user))
+    for kv in found.kvs:
+        each = keys.parse_notification(kv.key)[1]
+        assert (await bed.acknowledge(user, each, "nobodys")).status_code == 404
+        assert (await bed.acknowledge(user, each, "away")).status_code == 200
+
+
+async def _is_told(bed: Bed, user: str, client: str) -> bool:
+    return not (await bed.notifiers[0].notifier.queue.waiting(user, client)).resync
 
 
 async def test_a_poller_is_told_to_start_over_too(bed, user):
