@@ -9,6 +9,7 @@ import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 from load import Result, drive, expect_status
 from measure import ROUNDS, Row, bound
@@ -47,9 +48,8 @@ class Socket(asyncio.Protocol):
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self._request)
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
