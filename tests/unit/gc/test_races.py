@@ -30,7 +30,7 @@ from moorage_nodes.metadata.l1.moves import Move, plan_move
 from moorage_nodes.metadata.l1.versions import plan_restore
 from moorage_nodes.metadata.records import CHUNK_LIVE, CHUNK_SOFT_DELETED, Manifest
 from moorage_nodes.metadata.scan import scan_list, scan_manifests
-from moorage_nodes.stores.contracts import Put, Txn
+from moorage_nodes.stores.contracts import Delete, Put, Txn
 from moorage_nodes.stores.memory import MemoryStore
 
 PARTS = [bytes([number]) * (number + 1) for number in range(12)]
@@ -259,6 +259,35 @@ async def test_a_chunk_that_is_stored_again_while_it_is_removed_stays_stored():
             await bed.quiet(3)
             assert await bed.read("f") == b"wanted"
     assert outcomes == {"None", "never"}
+
+
+async def test_a_commit_that_meets_the_condemning_of_its_chunk_leaves_it_live():
+    """At each call of a collection that condemns a chunk, a commit of it runs in between."""
+    outcomes = set()
+    for place in range(40):
+        store = MemoryStore()
+        await make_cluster(store)
+        bed = CollectorBed(store)
+        given_up = await bed.begin("given-up")
+        await bed.store_chunks(given_up.id, {None: b"wanted"})
+        await store.transact(
+            Txn(
+                then=(
+                    Delete(keys.upload(NAMESPACE, given_up.id)),
+                    Delete(*keys.stored_range(NAMESPACE, given_up.id)),
+                )
+            )
+        )
+        writer = bed.beside()
+        upload = await writer.begin("f")  # pins nothing
+        meddler = Meddler(store, place, partial(writer.commit, upload.id, "f", 1, [hash_of(b"wanted")]))
+        report = await bed.beside(meddler).collector().run()
+        assert report.outcome == "complete", report.reason
+        outcomes.add(meddler.outcome)
+        chunk = await bed.chunk(b"wanted")
+        assert chunk is not None
+        assert (chunk.state == CHUNK_LIVE) == (meddler.outcome == "1"), place
+    assert outcomes == {"1", "never"}
 
 
 class Meddler:
