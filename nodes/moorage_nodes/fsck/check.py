@@ -195,8 +195,7 @@ class _NamespaceCheck:
         before = self._progress.keys, self._progress.files, self._progress.chunks
         batches = scan_range(self._store, prefix, prefix_end(prefix), revision=self._revision)
         async for kvs in batches:
-            for kv in kvs:
-                tables.read(kv)
+            tables.read(kvs)
             tables.settle()
             counts = tables.counts
             self._progress.keys = before[0] + counts["keys"]

@@ -3,7 +3,7 @@ the joins that compare it with others. Pure: it is fed with keys and keeps what 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -85,6 +85,7 @@ class Tables:
         self.root = root_id(namespace)
         self.findings = findings
         self.nodes = Partitions()
+        self._node_parts = self.nodes.parts
         self.references = Partitions()  # digest + size, 36 bytes each
         self.chunks = Partitions()  # digest + size + state, 37 bytes each
         self.objects = Partitions()  # (pool, object, offset, size, digest, is damaged, revision)
@@ -104,39 +105,39 @@ class Tables:
         self.counts = {"files": 0, "directories": 0, "manifests": 0, "chunks": 0, "bytes": 0, "keys": 0}
         self._cut = len(keys.namespace_prefix(namespace)) + 2
         self._letter = self._cut - 2
-        self._readers: dict[int, Callable[[KeyValue], None]] = {
-            ord(letter): reader
-            for letter, reader in {
-                "b": self._read_bound,
-                "c": self._read_child,
-                "d": self._read_deletion,
-                "e": self._read_remembered,
-                "g": self._read_segment,
-                "h": self._read_head,
-                "i": self._read_node,
-                "j": self._read_entry,
-                "k": self._read_chunk,
-                "l": self._read_letting_go,
-                "m": self._read_manifest,
-                "s": self._read_stored,
-                "t": self._read_trash,
-                "u": self._read_upload,
-                "v": self._read_device,
-                "x": self._read_name,
-            }.items()
-        }
+        self._readers: list[Callable[[KeyValue], None]] = [self._read_unknown] * 256
+        for letter, reader in {
+            "b": self._read_bound,
+            "c": self._read_child,
+            "d": self._read_deletion,
+            "e": self._read_remembered,
+            "g": self._read_segment,
+            "h": self._read_head,
+            "i": self._read_node,
+            "j": self._read_entry,
+            "k": self._read_chunk,
+            "l": self._read_letting_go,
+            "m": self._read_manifest,
+            "s": self._read_stored,
+            "t": self._read_trash,
+            "u": self._read_upload,
+            "v": self._read_device,
+            "x": self._read_name,
+        }.items():
+            self._readers[ord(letter)] = reader
 
-    def read(self, kv: KeyValue) -> None:
-        """Take one key. In any order, but the journal's keys in theirs."""
-        self.counts["keys"] += 1
-        reader = self._readers.get(kv.key[self._letter])
-        if reader is None:
-            self.findings.add("key_unknown", self.namespace, repr(kv.key)[2:-1])
-            return
-        try:
-            reader(kv)
-        except (msgspec.DecodeError, MoorageError, ValueError) as error:
-            self.findings.add("record_unreadable", self.namespace, repr(kv.key)[2:-1], f"{error}")
+    def read(self, kvs: Sequence[KeyValue]) -> None:
+        """Take some keys. In any order, but the journal's keys in theirs."""
+        self.counts["keys"] += len(kvs)
+        readers, letter = self._readers, self._letter
+        for kv in kvs:
+            try:
+                readers[kv.key[letter]](kv)
+            except (msgspec.DecodeError, MoorageError, ValueError) as error:
+                self.findings.add("record_unreadable", self.namespace, repr(kv.key)[2:-1], f"{error}")
+
+    def _read_unknown(self, kv: KeyValue) -> None:
+        self.findings.add("key_unknown", self.namespace, repr(kv.key)[2:-1])
 
     def settle(self) -> None:
         """Between batches: keep memory bounded."""
@@ -150,7 +151,7 @@ class Tables:
     # --- the tree
 
     def _add(self, row: tuple[Any, ...]) -> None:
-        self.nodes.parts[hash(row[1]) % PARTS].append(_encode(row))
+        self._node_parts[hash(row[1]) % PARTS].append(_encode(row))
 
     def _read_head(self, kv: KeyValue) -> None:
         self.head = records.decode(Head, kv.value)
