@@ -26,7 +26,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 def test_a_key_is_trusted_for_its_audiences_alone(tmp_path: Path):
     trust = Realm(tmp_path).trust()
-    assert {key.issuer for key in trust.keys_for(Audience.SERVICE_AUTH)} == {"l1", "l2", "l3"}
+    assert {key.issuer for key in trust.keys_for(Audience.SERVICE_AUTH)} == {"l1", "l2", "l3", "notify", "gc"}
     assert {key.issuer for key in trust.keys_for(Audience.ACCESS)} == {"auth"}
     assert trust.keys_for("nobody knows") == []
 
