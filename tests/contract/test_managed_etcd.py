@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 from etcd_cluster import EtcdCluster, etcd_cluster, new_key
 
-from moorage.core.errors import OutcomeUnknownError, StoreUnavailableError
+from moorage.core.errors import MoorageError, OutcomeUnknownError, StoreUnavailableError
 from moorage_nodes.etcd_member.members import Membership
 from moorage_nodes.metadata_store import open_metadata_store
 from moorage_nodes.metrics import Metrics
 from moorage_nodes.stores.contracts import Put, Txn
 from moorage_nodes.stores.etcd import EtcdStore
 from moorage_nodes.stores.opening import read_tls
+from moorage_operator.reconcile.servers import HttpServers
+from moorage_operator.reconcile.space import judge_space
 from moorage_operator.resources.pki import Lifetimes, advance_pki
 
 GAP_SECONDS = 30.0
@@ -239,6 +241,11 @@ async def is_let_in(cluster: EtcdCluster, ca: Path, shown: Path) -> bool:
     return answer.startswith(b"HTTP/1.0 200")
 
 
+async def fill(store: EtcdStore, mebibytes: int) -> None:
+    for number in range(mebibytes):
+        await store.transact(Txn(then=(Put(b"%d" % number, bytes(1024**2)),)))
+
+
 async def moves(writer: Writer) -> None:
     """Some more writes pass."""
     before = writer.acknowledged
@@ -269,3 +276,22 @@ async def test_a_server_follows_the_certificates_that_it_was_given():
         found = await store.get(b"k")
         assert found is not None
         await store.close()
+
+
+async def test_a_database_that_is_full_says_so_to_the_operator():
+    async with etcd_cluster(1, quota=16 * 1024**2) as cluster:
+        await cluster.start_all()
+        address = f"{cluster.host('1')}:{cluster.metrics_port}"
+        asking = HttpServers()
+        try:
+            before = judge_space(await asking.ask_space([address]))
+            assert before.reason == "Enough"
+            store = cluster.open_store()
+            with pytest.raises(MoorageError):
+                await fill(store, 40)
+            await store.close()
+            after = judge_space(await asking.ask_space([address]))
+            assert (after.status, after.reason) == ("False", "NoSpace")
+            assert await asking.ask_space(["127.0.37.99:1"]) == [None]
+        finally:
+            await asking.close()

@@ -38,8 +38,9 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 class EtcdCluster:
     """Members are `1`, `2`, `3`. `put_pki` changes the mounted files as the kubelet does."""
 
-    def __init__(self, folder: Path, members: int) -> None:
+    def __init__(self, folder: Path, members: int, quota: int) -> None:
         self.folder = folder
+        self.quota = quota
         self.members = [str(number + 1) for number in range(members)]
         self.client_port, self.peer_port, self.metrics_port = free_ports(3)
         self.processes: dict[str, asyncio.subprocess.Process] = {}
@@ -93,7 +94,7 @@ class EtcdCluster:
             "conf_file": str(self._conf(member)),
             "state_file": str(self.folder / "founded"),
             "tls": {name: str(self.folder / "tls" / name) for name in ("server", "peer", "client")},
-            "quota_bytes": 1024**3,
+            "quota_bytes": self.quota,
         }
         (self.folder / f"settings-{member}.json").write_text(json.dumps(settings))
 
@@ -177,9 +178,9 @@ class EtcdCluster:
 
 
 @contextlib.asynccontextmanager
-async def etcd_cluster(members: int = 3) -> AsyncIterator[EtcdCluster]:
+async def etcd_cluster(members: int = 3, quota: int = 1024**3) -> AsyncIterator[EtcdCluster]:
     with scratch_folder("etcd-cluster") as folder:
-        cluster = EtcdCluster(folder, members)
+        cluster = EtcdCluster(folder, members, quota)
         try:
             yield cluster
         finally:

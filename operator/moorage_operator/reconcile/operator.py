@@ -74,6 +74,7 @@ class Operator:
             Preparer(self.world, self.keeper, servers, settings.images, now),
             Applier(self.kube, self.world, monotonic),
             Finalizer(self.kube, self.world, self.keeper, now),
+            servers,
             settings.identity,
             now,
             self._wake,

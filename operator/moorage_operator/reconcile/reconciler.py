@@ -26,12 +26,14 @@ from moorage_operator.reconcile.realms import NamespacePlan, key_of, members
 from moorage_operator.reconcile.resource import KIND_BY_NAME, Resource, ResourceKey
 from moorage_operator.reconcile.rollout import WORKLOADS, Progress, observe_progress
 from moorage_operator.reconcile.secret_keeper import ForeignSecretError
+from moorage_operator.reconcile.servers import Servers
+from moorage_operator.reconcile.space import judge_space
 from moorage_operator.reconcile.steps import plan_steps, why_blocked
 from moorage_operator.reconcile.world import World
 from moorage_operator.resources.build import build_objects
 from moorage_operator.resources.context import ClusterContext
 from moorage_operator.resources.manifest import PART, Manifest, Phase, build_selector
-from moorage_operator.resources.names import block_part, notify_part, preflight_part
+from moorage_operator.resources.names import block_part, etcd_part, notify_part, preflight_part
 from moorage_operator.spec.base import API_VERSION
 from moorage_operator.spec.blockpool import BlockPool
 from moorage_operator.spec.metadatacluster import MetadataCluster
@@ -42,6 +44,7 @@ from moorage_operator.status import Finding, build_status, list_news, summarize
 STATUS_MANAGER = f"{FIELD_MANAGER}-status"
 DENIED_RETRY_SECONDS = 60.0
 PREFLIGHT_POLL_SECONDS = 10.0
+SPACE_POLL_SECONDS = 60.0
 
 log = logging.getLogger("moorage.reconcile")
 
@@ -76,6 +79,7 @@ class Reconciler:
         preparer: Preparer,
         applier: Applier,
         finalizer: Finalizer,
+        servers: Servers,
         identity: str,
         now: Callable[[], dt.datetime],
         wake: Callable[[ResourceKey], None],
@@ -85,6 +89,7 @@ class Reconciler:
         self._preparer = preparer
         self._applier = applier
         self._finalizer = finalizer
+        self._servers = servers
         self._identity = identity
         self._now = now
         self._wake = wake
@@ -216,6 +221,10 @@ class Reconciler:
                 else judge_external_etcd(name, report.parts)
             )
             report.findings.append(judged)
+            if managed and not wish.spec.hibernated:
+                addresses = [address for address, _ in self._world.addresses(namespace, etcd_part(name))]
+                report.findings.append(judge_space(await self._servers.ask_space(addresses)))
+                report.come_back(SPACE_POLL_SECONDS)
         elif isinstance(wish, BlockPool):
             finding = judge_store(self._world, wanted, ())
             if finding is not None and finding.status != "True":

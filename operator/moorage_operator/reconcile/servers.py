@@ -8,6 +8,8 @@ from typing import Protocol
 import aiohttp
 import msgspec
 
+from moorage_operator.reconcile.space import Space, parse_space
+from moorage_operator.resources.etcd import METRICS_PORT
 from moorage_operator.resources.pods import INTERNAL_PORT
 
 ASK_SECONDS = 3.0
@@ -25,25 +27,43 @@ class Servers(Protocol):
     async def ask_revisions(self, addresses: Sequence[str]) -> list[Revisions | None]:
         """What each server reports in `/readyz`; None for one that does not answer. Never raises."""
 
+    async def ask_space(self, addresses: Sequence[str]) -> list[Space | None]:
+        """How full each member of a managed etcd is; None for one that does not answer. Never raises."""
+
 
 class HttpServers:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
     async def ask_revisions(self, addresses: Sequence[str]) -> list[Revisions | None]:
+        return await asyncio.gather(*(self._ask_revisions(address) for address in addresses))
+
+    async def ask_space(self, addresses: Sequence[str]) -> list[Space | None]:
+        return await asyncio.gather(*(self._ask_space(address) for address in addresses))
+
+    async def _ask_space(self, address: str) -> Space | None:
+        health = await self._fetch(address, METRICS_PORT, "/health")
+        metrics = await self._fetch(address, METRICS_PORT, "/metrics")
+        return None if health is None or metrics is None else parse_space(health, metrics)
+
+    async def _fetch(self, address: str, port: int, path: str) -> bytes | None:
+        """The body, whatever the status: one that is not ready (503) reports as well."""
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
             self._session = aiohttp.ClientSession(timeout=timeout)
-        return await asyncio.gather(*(self._ask(self._session, address) for address in addresses))
-
-    async def _ask(self, session: aiohttp.ClientSession, address: str) -> Revisions | None:
         host = f"[{address}]" if address.count(":") > 1 else address
-        port = "" if ":" in address.removeprefix(host) else f":{INTERNAL_PORT}"
+        where = address if address.count(":") == 1 else f"{host}:{port}"
         try:
-            # One that is not ready (503) reports its revisions as well.
-            async with session.get(f"http://{host}{port}/readyz") as response:
-                body = msgspec.json.decode(await response.read())
-        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
+            async with self._session.get(f"http://{where}{path}") as response:
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
+
+    async def _ask_revisions(self, address: str) -> Revisions | None:
+        answer = await self._fetch(address, INTERNAL_PORT, "/readyz")
+        try:
+            body = None if answer is None else msgspec.json.decode(answer)
+        except msgspec.DecodeError:
             return None
         if not isinstance(body, dict):
             return None

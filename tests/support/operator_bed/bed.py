@@ -15,6 +15,7 @@ from moorage_operator.kube.connection import Connection
 from moorage_operator.kube.kinds import RESOURCES, Kind, kind_of
 from moorage_operator.reconcile.operator import Operator, OperatorSettings
 from moorage_operator.reconcile.servers import Revisions
+from moorage_operator.reconcile.space import Space
 from moorage_operator.resources.context import Images
 
 IMAGES = Images(nodes="moorage:test", etcd="etcd:test")
@@ -30,9 +31,13 @@ class TellingServers:
 
     def __init__(self) -> None:
         self.report: Revisions | None = None
+        self.space: Space | None = None
 
     async def ask_revisions(self, addresses: Sequence[str]) -> list[Revisions | None]:
         return [self.report for _ in addresses]
+
+    async def ask_space(self, addresses: Sequence[str]) -> list[Space | None]:
+        return [self.space for _ in addresses]
 
 
 class Bed:
