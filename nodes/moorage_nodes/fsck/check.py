@@ -113,12 +113,12 @@ async def _check_cluster(store: MetadataStore, findings: Findings, seen: set[str
     for key in (keys.INCARNATION, keys.REALM, keys.FORMAT):
         if await store.get(key) is None:
             findings.add("identity_wrong", "", key.decode(), "It is missing.")
-    async for kvs in scan_range(store, *keys.work_range(), keys_only=True):
-        for kv in kvs:
-            namespace, notification_id = keys.parse_work(kv.key)
-            # A namespace that began after it was looked for has at least its head by now.
-            if namespace not in seen and await store.get(keys.head(namespace)) is None:
-                findings.add("work_dangling", namespace, notification_id)
+    for start, end in (keys.work_range(), keys.parked_range()):
+        async for kvs in scan_range(store, start, end, keys_only=True):
+            for namespace, notification_id in [keys.parse_work(kv.key) for kv in kvs]:
+                # A namespace that began after it was looked for has at least its head by now.
+                if namespace not in seen and await store.get(keys.head(namespace)) is None:
+                    findings.add("work_dangling", namespace, notification_id)
 
 
 class _NamespaceCheck:
@@ -235,6 +235,7 @@ class _NamespaceCheck:
                 self._findings.count("stored_leftover", calls)
 
     async def _check_work(self, tables: Tables) -> None:
+        """A deletion that is under way waits for a server of ours (`w`), or for its clients (`p`)."""
         found: set[str] = set()
         for prefix in (keys.work(self._namespace, ""), keys.parked(self._namespace, "")):
             async for kvs in scan_range(

@@ -16,7 +16,7 @@ from typing import Any, Self
 import uvloop
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
+from rich.table import Column, Table
 
 from moorage.core.errors import MoorageError
 from moorage_nodes.fsck.check import Progress, Result, check_store, sort_findings
@@ -95,7 +95,8 @@ class Outcome:
     def show(self, console: Console) -> None:
         findings, counts = self.result.findings, self.result.counts
         if findings.listed:
-            table = Table("kind", "namespace", "subject", "what", title=f"metadata cluster {self.server_key}")
+            whole = [Column(name, overflow="fold") for name in ("namespace", "subject")]  # to be copied
+            table = Table("kind", *whole, "what", title=f"metadata cluster {self.server_key}")
             for finding in sort_findings(findings.listed):
                 table.add_row(finding.kind, finding.namespace, finding.subject, finding.detail)
             console.print(table)

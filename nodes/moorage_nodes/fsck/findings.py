@@ -27,6 +27,10 @@ _FROM_BACKUP = "Restore the metadata from a backup, or have the file written aga
 _WRITE_AGAIN = (
     "Have a client that has the file write it again: the first upload of these bytes heals the chunk."
 )
+_BRING_BACK = (
+    "Bring the object back if the S3 server keeps versions. Else mark the chunk, by `scrub` or --repair, and have a "
+    "client that has the file write it again: that heals the chunk."
+)
 _COLLECTED = "Nothing: the collector removes it."
 
 KINDS: dict[str, Kind] = {
@@ -178,21 +182,21 @@ KINDS: dict[str, Kind] = {
             "object_missing",
             "finding",
             "The object that holds a chunk is not in the bucket.",
-            "Bring the object back if the S3 server keeps versions. Else: " + _WRITE_AGAIN,
+            _BRING_BACK,
             "marks the chunk damaged, so that clients are asked for it again",
         ),
         Kind(
             "object_short",
             "finding",
             "The object that holds a chunk ends before the chunk does.",
-            "As object_missing.",
+            _BRING_BACK,
             "marks the chunk damaged",
         ),
         Kind(
             "bytes_differ",
             "finding",
             "The bytes of a chunk are not those of its hash (only with --deep).",
-            "As object_missing.",
+            _BRING_BACK,
             "marks the chunk damaged",
         ),
         Kind("orphan_object", "information", "An object that no chunk lies in.", _COLLECTED),

@@ -142,27 +142,23 @@ class Repairs:
     # --- deletions
 
     async def _put_work(self, namespace: str, notification_id: str) -> bool:
-        deletion_key, work_key = (
-            keys.deletion(namespace, notification_id),
-            keys.work(namespace, notification_id),
-        )
+        deletion_key, work_key, parked_key = _work_keys(namespace, notification_id)
 
         def decide(found: Found) -> Sequence[Op]:
-            lacks = deletion_key in found and work_key not in found
+            lacks = deletion_key in found and work_key not in found and parked_key not in found
             return (Put(work_key, records.encode(Work(1))),) if lacks else ()
 
-        return await self._at_head(namespace, [deletion_key, work_key], decide)
+        return await self._at_head(namespace, [deletion_key, work_key, parked_key], decide)
 
     async def _drop_work(self, namespace: str, notification_id: str) -> bool:
-        deletion_key, work_key = (
-            keys.deletion(namespace, notification_id),
-            keys.work(namespace, notification_id),
-        )
+        deletion_key, work_key, parked_key = _work_keys(namespace, notification_id)
 
         def decide(found: Found) -> Sequence[Op]:
-            return (Delete(work_key),) if work_key in found and deletion_key not in found else ()
+            if deletion_key in found:
+                return ()
+            return [Delete(key) for key in (work_key, parked_key) if key in found]
 
-        return await self._at_head(namespace, [deletion_key, work_key], decide)
+        return await self._at_head(namespace, [deletion_key, work_key, parked_key], decide)
 
     async def _drop_trash(self, namespace: str, node_id: str) -> bool:
         node_key, trash_key = keys.node(namespace, node_id), keys.trash(namespace, node_id)
@@ -189,3 +185,11 @@ class Repairs:
         (verdict,) = await self._pools[chunk.pool].verify(namespace, [question])
         changes = plan_damage([Verified(kv, chunk, verdict == "ok")], self._incarnation)
         return any([(await self._store.transact(change.txn)).succeeded for change in changes])
+
+
+def _work_keys(namespace: str, notification_id: str) -> tuple[bytes, bytes, bytes]:
+    return (
+        keys.deletion(namespace, notification_id),
+        keys.work(namespace, notification_id),
+        keys.parked(namespace, notification_id),
+    )

@@ -205,6 +205,17 @@ async def test_a_deletion_that_waits_for_its_clients_is_found_where_it_is_parked
     assert await healthy.found() == {}
 
 
+async def test_a_deletion_that_waits_for_its_clients_is_where_it_should_be(healthy):
+    (deletion,) = await healthy.keys("d")
+    notification_id = deletion.key.rpartition(b"/")[2].decode()
+    await healthy.delete(keys.work(healthy.namespace, notification_id))
+    await healthy.put(keys.parked(healthy.namespace, notification_id), Work(1))
+    assert await healthy.found() == {}
+    await healthy.delete(deletion.key)
+    found = await healthy.found()
+    assert found == {"deletion_wrong": ["going"], "work_dangling": [notification_id]}
+
+
 async def test_work_of_no_deletion_is_named(healthy):
     await healthy.put(keys.work(healthy.namespace, "nobody"), Work(1))
     assert await healthy.found() == {"work_dangling": ["nobody"]}

@@ -62,13 +62,17 @@ async def ghost_work(patient):
     await patient.put(keys.work(patient.namespace, "nobody"), Work(1))
 
 
+async def ghost_parked(patient):
+    await patient.put(keys.parked(patient.namespace, "nobody"), Work(1))
+
+
 async def ghost_trash(patient):
     await patient.put(keys.trash(patient.namespace, "f"), Trash(1, 1, 0))
 
 
 @pytest.mark.parametrize(
     "harm",
-    [lose_child, ghost_child, second_child, lose_work, ghost_work, ghost_trash],
+    [lose_child, ghost_child, second_child, lose_work, ghost_work, ghost_parked, ghost_trash],
     ids=lambda f: f.__name__,
 )
 async def test_a_repair_brings_back_what_was_and_nothing_else(hurt, harm):
