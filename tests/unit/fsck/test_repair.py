@@ -1,6 +1,7 @@
 """What `--repair` does on real etcd and S3: only what is provably safe, once, and nothing where it is right already."""
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -159,3 +160,10 @@ def test_every_kind_says_what_it_means_and_what_to_do():
 
 def repairs_of_nobody() -> frozenset[str]:
     return Repairs(msgspec.UNSET, {}, b"").kinds
+
+
+def test_every_kind_stands_in_the_documents():
+    text = (Path(__file__).parents[3] / "docs" / "fsck.md").read_text()
+    for kind in KINDS.values():
+        told = [kind.meaning, kind.remedy] + ([kind.repair] if kind.level == "finding" else [])
+        assert f"| `{kind.word}` | {' | '.join(told)} |" in text
