@@ -166,7 +166,9 @@ def first_user_command(url: str, data: DataDir) -> str:
     if header.is_relative_to(Path.cwd()):
         header = header.relative_to(Path.cwd())
     body = '{"password": "correct horse battery staple"}'
-    return f"echo '{body}' | curl -fsS -X PUT -H {shlex.quote(f'@{header}')} -d @- {url}/auth/users/ada"
+    # An IPv6 address has brackets, which some shells take for a pattern.
+    target = shlex.quote(f"{url}/auth/users/ada")
+    return f"echo '{body}' | curl -fsS -X PUT -H {shlex.quote(f'@{header}')} -d @- {target}"
 
 
 def _end_leftovers(data: DataDir) -> list[str]:

@@ -2,15 +2,17 @@
 
 import io
 import json
+import shlex
 import socket
 
 import pytest
 from click.testing import CliRunner
 
 from moorage_operator.local.command import QUICKSTART, up
+from moorage_operator.local.datadir import DataDir
 from moorage_operator.local.live import LiveReport
 from moorage_operator.local.report import JsonReport, LineReport
-from moorage_operator.local.run import load_realm, public_port_of
+from moorage_operator.local.run import first_user_command, load_realm, public_port_of
 
 
 def run(*arguments):
@@ -127,3 +129,9 @@ def test_json_tells_a_program_the_same():
         {"event": "stopped"},
         {"event": "error", "detail": "no"},
     ]
+
+
+def test_the_command_for_the_first_user_is_safe_in_every_shell(tmp_path):
+    command = first_user_command("http://[::1]:8080", DataDir(tmp_path / "a folder"))
+    assert "'http://[::1]:8080/auth/users/ada'" in command
+    assert f"@{tmp_path}/a folder/admin.header" in shlex.split(command)
