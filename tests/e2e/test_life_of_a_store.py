@@ -182,12 +182,12 @@ def test_the_protocol_holds_at_the_address_of_the_cluster(
 ):
     wait_until(lambda: store.front().get("/get_servers").is_success, 60, f"{DOOR} answers")
     told = {"MOORAGE_URL": DOOR, "MOORAGE_ADMIN_TOKEN_FILE": str(admin_token_file)}
-    pytest_itself = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/protocol"]
+    pytest_itself = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", "tests/protocol"]
     done = subprocess.run(
         pytest_itself, check=False, cwd=REPOSITORY, env={**os.environ, **told}, capture_output=True, text=True
     )
-    print(done.stdout[-2000:])
-    assert done.returncode == 0, done.stdout[-8000:]
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed, done.stdout[-2000:]
     assert int(passed[1]) > 200, "most of the protocol's tests need no store of this machine"
