@@ -18,7 +18,7 @@ from cluster_bed.kind import Cluster, NoClusterError, open_cluster
 from moorage_operator.local.tools import ensure_helm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-BUILD_SECONDS = 900
+BUILD_SECONDS = 1500
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

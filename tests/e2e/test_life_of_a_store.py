@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
+from black_box.http_client import PatientHttp
 from black_box.store import GivenStore
 from black_box.user import User, new_user
 from cluster_bed.commands import Kubectl, wait_until
 from cluster_bed.helm import Helm
 from cluster_bed.kind import DOOR, NODE_PORT, Cluster
-from cluster_bed.patient import Load, PatientHttp
+from cluster_bed.load import Load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMESPACE = "moorage"
@@ -117,10 +118,7 @@ def admin_token_file(
 
 @pytest.fixture
 def store(door: None, admin_token_file: Path) -> GivenStore:
-    """For clients that try again."""
-    store = GivenStore(DOOR, admin_token_file)
-    store.http = PatientHttp()
-    return store
+    return GivenStore(DOOR, admin_token_file)
 
 
 @pytest.fixture(scope="module")

@@ -108,10 +108,10 @@ def test_unknown_accounts_are_throttled_like_known_ones(store: RunningStore, use
     assert failures_until_throttled(store.front(), f"nobody-{secrets.token_hex(4)}") == known
 
 
-def test_the_time_of_a_refusal_tells_no_user_from_nobody(store: RunningStore):
+def test_the_time_of_a_refusal_tells_no_user_from_nobody(local_store: RunningStore):
     """Medians of 200 tries each, in turns so that a slow minute meets both; few per account, below the throttle."""
     tries_per_account, accounts = 8, 25
-    admin = store.admin()
+    admin = local_store.admin()
     run = secrets.token_hex(4)
     for number in range(accounts):
         assert admin.put(f"/auth/users/timed-{run}-{number}", json={"password": run}).is_success
@@ -120,7 +120,7 @@ def test_the_time_of_a_refusal_tells_no_user_from_nobody(store: RunningStore):
         for number in range(accounts):
             for kind, times in taken.items():
                 began = time.perf_counter()
-                response = log_in(store.front(), f"{kind}-{run}-{number}", f"guess {attempt}")
+                response = log_in(local_store.front(), f"{kind}-{run}-{number}", f"guess {attempt}")
                 times.append(time.perf_counter() - began)
                 assert response.status_code == 401
     known, unknown = (statistics.median(times) for times in taken.values())

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+PATIENCE_SECONDS = 90
+PAUSE_SECONDS = 0.2
+
 server_errors: list[str] = []
 """Every answer of status 500 and above that is not 503, of any test: there must be none."""
 
@@ -54,6 +57,29 @@ class Http:
         """The next request opens a new pool."""
         self._client.close()
         self._client = self._open()
+
+
+class PatientHttp(Http):
+    """No answer, or 503, means the same request once more. Counts what was tried again; after `PATIENCE_SECONDS` the
+    last answer or error is what it is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried_again = 0
+
+    def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                response = super().request(method, url, **options)
+                if response.status_code != 503 or time.monotonic() > deadline:
+                    return response
+            except self.Failure:
+                if time.monotonic() > deadline:
+                    raise
+            self.tried_again += 1
+            time.sleep(PAUSE_SECONDS)
 
 
 class Server:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from black_box.http_client import Http, Server
+from black_box.http_client import Http, PatientHttp, Server
 from black_box.processes import Process, descendants, matching, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -48,9 +48,9 @@ def build_environment(minio: Path | None) -> dict[str, str]:
 class Store:
     """What clients and the admin see of a store: its address."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, http: Http | None = None) -> None:
         self.url = url
-        self.http = Http()
+        self.http = http or Http()
 
     @property
     def admin_token(self) -> str:
@@ -65,10 +65,13 @@ class Store:
 
 
 class GivenStore(Store):
-    """One that runs somewhere, say in a cluster. The file is read for each use: the token may be replaced."""
+    """One that runs somewhere, say in a cluster, where 503 may come at any time: its clients are patient.
+
+    The file is read for each use: the token may be replaced.
+    """
 
     def __init__(self, url: str, admin_token_file: Path) -> None:
-        super().__init__(url)
+        super().__init__(url, PatientHttp())
         self._admin_token_file = admin_token_file
 
     @property

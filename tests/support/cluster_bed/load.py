@@ -1,38 +1,12 @@
-"""Clients that do what the protocol tells them: no answer, or 503, means the same request once more."""
+"""Clients at work while things break, who do what the protocol tells them: the same request once more."""
 
 import secrets
 import threading
-import time
-from typing import Any
 
 import httpx
-from black_box.http_client import Http
+from black_box.http_client import PATIENCE_SECONDS
 from black_box.store import Store
 from black_box.user import User, new_user
-
-PATIENCE_SECONDS = 90
-PAUSE_SECONDS = 0.2
-
-
-class PatientHttp(Http):
-    """Counts what was tried again; after `PATIENCE_SECONDS` the last answer or error is what it is."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tried_again = 0
-
-    def request(self, method: str, url: str, **options: Any) -> httpx.Response:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                response = super().request(method, url, **options)
-                if response.status_code != 503 or time.monotonic() > deadline:
-                    return response
-            except self.Failure:
-                if time.monotonic() > deadline:
-                    raise
-            self.tried_again += 1
-            time.sleep(PAUSE_SECONDS)
 
 
 class Load:
