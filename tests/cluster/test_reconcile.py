@@ -21,6 +21,7 @@ from moorage_operator.kube.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
+from moorage_operator.resources.context import Images
 
 ALL = {"files-auth", "files-proxy", "main-l1", "main-l2", "main-l3", "pool-block"}
 
@@ -62,23 +63,44 @@ async def test_three_manifests_become_ready_and_a_second_look_writes_nothing(bed
         assert bed.writes(since) == []
 
 
-async def test_workloads_are_rolled_out_in_order_each_when_the_one_before_is_ready(bed: Bed) -> None:
+async def test_servers_of_a_new_realm_start_at_once_but_for_those_whose_store_is_not_proven(bed: Bed) -> None:
     await put_all(bed)
     async with bed.running():
         await bed.settled()
-        # Nothing becomes ready here: the pool waits for its preflight, all others for the first tier.
-        assert await names(bed, DEPLOYMENT) == {"main-l3"}
+        # Nothing becomes ready here: the pool waits for its preflight, the others need one another to become so.
+        assert await names(bed, DEPLOYMENT) == ALL - {"pool-block"}
+
+
+async def test_an_upgrade_rolls_workloads_in_order_each_when_the_one_before_is_ready(bed: Bed) -> None:
+    await put_all(bed)
+    async with controllers(bed.kube, bed.namespace), bed.running():
+        await bed.until(lambda: bed.ready(build_realm()))
+    since = bed.api.audit_position()
+    bed.images = Images(nodes="moorage:next", etcd="etcd:test")
+    async with bed.running():
+        await bed.settled()
+        # Nobody carries out the first step: the next ones wait for it.
+        assert {name for name in ALL if await image_of(bed, name) == "moorage:next"} == {"main-l3"}
         async with controllers(bed.kube, bed.namespace):
-            await bed.until(lambda: bed.ready(build_realm()))
+            await bed.until(lambda: all_run(bed, "moorage:next"))
     order = [
         write.rpartition("/")[2]
-        for write in bed.writes(0)
+        for write in bed.writes(since)
         if "/deployments/" in write and write.startswith("patch")
     ]
     first = list(dict.fromkeys(order))
-    tiers = [name for name in first if name.startswith("main-l")]
-    assert tiers == ["main-l3", "main-l2", "main-l1"]
-    assert first.index("main-l1") < first.index("files-auth") < first.index("files-proxy")
+    assert first[:3] == ["main-l3", "main-l2", "main-l1"]
+    assert first[3:] == ["pool-block", "files-auth", "files-proxy"]
+
+
+async def image_of(bed: Bed, deployment: str) -> str:
+    found = await get(bed, DEPLOYMENT, deployment)
+    image: str = found["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image
+
+
+async def all_run(bed: Bed, image: str) -> bool:
+    return all([await image_of(bed, name) == image for name in ALL])
 
 
 async def test_objects_edited_or_deleted_by_hand_are_repaired(bed: Bed) -> None:

@@ -49,6 +49,7 @@ class Bed:
         self.kube = kube
         self.user = user
         self.servers = TellingServers()
+        self.images = IMAGES
         self.now = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC)
         self.operator: Operator | None = None
         self.prepared: Any = None
@@ -57,7 +58,7 @@ class Bed:
         """With a Lease of its own: one that was killed is not waited for."""
         identity = secrets.token_hex(4)
         settings = OperatorSettings(
-            images=IMAGES,
+            images=self.images,
             namespace=self.namespace,
             identity=identity,
             namespaces=(self.namespace,),
