@@ -49,7 +49,7 @@ image: ## Build the image with docker (IMAGE=moorage:dev; BASE=python:3.11-slim,
 e2e: setup ## Run the tests on a Kubernetes cluster: KUBECONFIG's, else one made with kind; needs docker, kind, kubectl
 	MOORAGE_E2E_IMAGE=$(IMAGE) MOORAGE_E2E_BASE=$(BASE) $(BIN)/pytest tests/e2e
 
-.PHONY: simulate mutants
+.PHONY: simulate mutants soak
 SEEDS ?= 10000
 FIRST ?= 0
 SIMULATOR := PYTHONPATH=tests/support $(BIN)/python -m simulator
@@ -59,6 +59,11 @@ simulate: setup ## Simulate many worlds: SEEDS=10000 (FIRST=0), or SEED=n to see
 
 mutants: setup ## Plant bugs in the servers and see that the simulation finds them
 	@$(SIMULATOR) mutants
+
+RUNS ?= 50
+
+soak: servers ## Kill, stop and cut off the processes of a real store under load: RUNS=50
+	@PYTHONPATH=tests/support $(BIN)/python -m soak --runs $(RUNS)
 
 bench: setup ## Measure, side by side with what each figure is compared to
 	$(BIN)/python bench/run.py

@@ -7,6 +7,7 @@ L1 = "moorage_nodes.metadata.l1"
 L3 = "moorage_nodes.metadata.l3"
 BLOCKS = "moorage_nodes.blocks"
 GC = "moorage_nodes.gc"
+NOTIFY = "moorage_nodes.notify"
 
 MUTANTS = (
     Mutant(
@@ -207,5 +208,40 @@ MUTANTS = (
         "Sweep._write_part",
         "tuple(unchanged(each.kv.key, each.kv.mod_revision) for each in group),",
         "(),",
+    ),
+    Mutant(
+        "acknowledge twice",
+        f"{NOTIFY}.queue",
+        "plan_acknowledge",
+        "left = [each for each in notification.waiting if each != client_id]",
+        "left = notification.waiting",
+    ),
+    Mutant(
+        "one acknowledgement stands for all",
+        f"{NOTIFY}.queue",
+        "plan_acknowledge",
+        "due=notification.due if left else 0,",
+        "due=0,",
+    ),
+    Mutant(
+        "a deadline forgets what had passed before",
+        f"{NOTIFY}.elapsed",
+        "Reading.due_after",
+        "self.elapsed + self.step + int(seconds * 1000)",
+        "self.elapsed + int(seconds * 1000)",
+    ),
+    Mutant(
+        "a device is not told",
+        f"{L1}.devices",
+        "observe_told_clients",
+        "client_id != but_for",
+        "client_id > but_for",
+    ),
+    Mutant(
+        "what is parked is forgotten",
+        f"{L1}.deletion",
+        "plan_park",
+        "view.put(keys.parked(namespace, notification_id), Work(1))",
+        "pass",
     ),
 )
