@@ -49,7 +49,7 @@ def choose_limits(rng: random.Random) -> Limits:
         upload_idle=unit,
         upload_max=4 * unit,
         grace=unit,
-        ack_deadline=unit / 2,
+        ack_deadline=max(unit / 2, 300.0),
         skew=min(HOUR, unit / 4),
     )
 

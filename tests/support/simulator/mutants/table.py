@@ -121,8 +121,8 @@ MUTANTS = (
         "delete bytes before their record is removed",
         f"{GC}.sweeping",
         "Sweep.sweep_chunks",
-        "stays.append(each)",
-        "chunk.state == CHUNK_CONDEMNED or stays.append(each)",
+        "stays.append(_name_key(digest, chunk))",
+        "chunk.state == CHUNK_CONDEMNED or stays.append(_name_key(digest, chunk))",
     ),
     Mutant(
         "the mark is not brought up to date",
@@ -156,9 +156,9 @@ MUTANTS = (
         "forget kept versions",
         "moorage_nodes.metadata.scan",
         "scan_references",
-        "yield [digest for _, _, manifest in manifests for _, digest, _ in manifest.entries]",
-        "newest = {file_id: manifest for file_id, _, manifest in manifests}\n"
-        "        yield [digest for manifest in newest.values() for _, digest, _ in manifest.entries]",
+        "yield [entry[1] for manifest in manifests for entry in manifest.entries]",
+        "newest = {kv.key[:-12]: manifest for kv, manifest in zip(kvs, manifests)}\n"
+        "        yield [entry[1] for manifest in newest.values() for entry in manifest.entries]",
     ),
     Mutant(
         "forget the trash",
