@@ -89,6 +89,32 @@ def test_what_is_deleted_leaves_the_store_after_the_grace_and_nothing_else_does(
     assert user.read("anew") == large + small[10]
 
 
+def test_the_running_store_is_collected_by_a_command_and_in_order_after_it(
+    frail_store: RunningStore, user: User
+):
+    user.save("f", [b"content"])
+    moorage = Path(sys.executable).with_name("moorage")
+    done = subprocess.run(
+        [moorage, "gc", "--data", frail_store.data, "--json"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert json.loads(done.stdout)["outcome"] == "complete"
+    done = subprocess.run(
+        [moorage, "gc", "--data", frail_store.data, "--dry-run"], capture_output=True, text=True, timeout=120
+    )
+    assert "would be removed" in done.stdout
+    checked = subprocess.run(
+        [moorage, "fsck", "--deep", "--data", frail_store.data, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    found = [each for each in json.loads(checked.stdout)["findings"] if each["level"] == "finding"]
+    assert found == []
+    assert checked.returncode == 0, checked.stderr
+    assert user.read("f") == b"content"
+
+
 def test_hard_is_refused_to_all_but_the_collector(frail_store: RunningStore, user: User):
     user.save("f", [b"content"])
     body = {

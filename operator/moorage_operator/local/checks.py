@@ -1,7 +1,7 @@
-"""`moorage fsck` and `moorage scrub`: check the store that `moorage up` runs on this machine.
+"""`moorage fsck`, `moorage scrub` and `moorage gc`: check and collect the store that `moorage up` runs on this machine.
 
-`up` writes the settings of both into its data directory, one file for each metadata cluster; here they are found and
-handed to `moorage-nodes`, which does the work. Exit codes: 0 clean, 1 findings or damage, 2 could not look.
+`up` writes the settings of all into its data directory, one file for each metadata cluster; here they are found and
+handed to `moorage-nodes`, which does the work. Exit codes of checks: 0 clean, 1 findings or damage, 2 could not look.
 """
 
 import fcntl
@@ -57,10 +57,24 @@ def scrub(root: Path, rate: int | None, as_json: bool) -> None:
     run_checks(root, "scrub", [*rated, *(["--json"] if as_json else [])])
 
 
+@click.command()
+@data_option
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@json_option
+def gc(root: Path, dry_run: bool, as_json: bool) -> None:
+    """Collect the running store now: let go what is past its time, and free what nothing holds.
+
+    `up` does the same by its schedule. Exit codes: 0 complete, 1 not all of it, 2 could not begin, 3 a collection is
+    under way already, 4 stopped at `maxDeletions`: once more.
+    """
+    options = {"--dry-run": dry_run, "--json": as_json}
+    run_checks(root, "gc", [name for name, given in options.items() if given])
+
+
 def run_checks(root: Path, job: str, options: Sequence[str]) -> None:
     """Run the job once for each metadata cluster, and exit as the worst of them did."""
     try:
-        files = find_check_settings(DataDir(root.absolute()))
+        files = find_settings(DataDir(root.absolute()), "gc-*-0.json" if job == "gc" else "check-*.json")
         command = find_nodes_command()
     except UpError as error:
         click.echo(f"moorage {job}: {error}", err=True)
@@ -69,16 +83,18 @@ def run_checks(root: Path, job: str, options: Sequence[str]) -> None:
         subprocess.run([*command, job, "--settings", str(file), *options], check=False).returncode
         for file in files
     ]
-    raise SystemExit(max(code if code in {0, 1, COULD_NOT_LOOK, 130} else COULD_NOT_LOOK for code in codes))
+    raise SystemExit(
+        max(code if code in {0, 1, COULD_NOT_LOOK, 3, 4, 130} else COULD_NOT_LOOK for code in codes)
+    )
 
 
-def find_check_settings(data: DataDir) -> list[Path]:
+def find_settings(data: DataDir, pattern: str) -> list[Path]:
     """One file for each metadata cluster. UpError when no `moorage up` runs on that directory."""
     if not is_in_use(data):
         raise UpError(
             f"No `moorage up` is running on {data.root}: start it, or name its directory with --data."
         )
-    files = sorted(data.run.glob("check-*.json"))
+    files = sorted(data.run.glob(pattern))
     if not files:
         raise UpError(
             f"{data.root} is being started, or was by an older release: try again, or start it anew."
