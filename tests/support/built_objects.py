@@ -50,6 +50,7 @@ VARIANTS: dict[str, list[tuple[str, str, Any]]] = {
         ("AccessPoint", "spec.exposure", {"type": "ingress", "ingress": {"className": "nginx", "annotations": {"a.example.com/b": "c"}, "tlsSecretRef": {"name": "front"}}}),
         ("AccessPoint", "spec.extraURLs", ["http://10.0.0.7:8000"]),
     ],
+    "ingress-default": [("AccessPoint", "spec.exposure", {"type": "ingress"})],
     "gateway": [
         ("AccessPoint", "spec.exposure", {"type": "gateway", "gateway": {"parentRefs": [{"name": "front", "namespace": "infra", "sectionName": "https"}]}}),
     ],
