@@ -1,7 +1,7 @@
 """Tests of the operator on a real kube-apiserver. No kubelet and no controllers run: tests set what those would set."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.xdist_group("cluster"))
-            item.add_marker(pytest.mark.timeout(TEST_SECONDS, func_only=True), append=False)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(TEST_SECONDS, func_only=True))
 
 
 @pytest.fixture
@@ -64,3 +65,15 @@ def bed(api_server: ApiServer, namespace: str, kube: Kube, definitions: None) ->
     """An operator with exactly the rights that the chart gives it."""
     grant(api_server, namespace)
     return Bed(api_server, namespace, kube)
+
+
+@pytest.fixture
+def make_bed_namespace(api_server: ApiServer, definitions: None) -> Callable[[], str]:
+    """Makes further namespaces with the operator's rights."""
+
+    def make() -> str:
+        name = make_namespace(api_server)
+        grant(api_server, name)
+        return name
+
+    return make

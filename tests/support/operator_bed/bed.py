@@ -105,14 +105,28 @@ class Bed:
                 await asyncio.sleep(0.02)
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(SETTLE_SECONDS):
-            while True:
-                found = condition()
-                if asyncio.iscoroutine(found):
-                    found = await found
-                if found:
-                    return
-                await asyncio.sleep(0.05)
+        """Until it holds; AssertionError with what every resource says when it does not come to."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SETTLE_SECONDS
+        while True:
+            found = condition()
+            if asyncio.iscoroutine(found):
+                found = await found
+            if found:
+                return
+            if loop.time() > deadline:
+                raise AssertionError(await self.describe())
+            await asyncio.sleep(0.05)
+
+    async def describe(self) -> str:
+        """All conditions of all resources."""
+        lines = []
+        for kind in RESOURCES:
+            for one in (await self.kube.list_all(kind, self.namespace)).items:
+                lines.append(f"{kind.name}/{one['metadata']['name']}")
+                for condition in (one.get("status") or {}).get("conditions", ()):
+                    lines.append("  {type}={status} {reason}: {message}".format(**condition))
+        return "\n".join(lines)
 
     async def put(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """As a person would by `kubectl apply --server-side`."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from moorage_operator.kube.client import Kube
 from moorage_operator.kube.errors import KubeError
-from moorage_operator.kube.kinds import DEPLOYMENT, JOB, STATEFUL_SET, Kind
+from moorage_operator.kube.kinds import DEPLOYMENT, ENDPOINT_SLICE, JOB, SERVICE, STATEFUL_SET, Kind
 
 
 def build_ready_status(live: dict[str, Any]) -> dict[str, Any]:
@@ -39,6 +39,7 @@ async def make_ready(kube: Kube, namespace: str) -> bool:
             if any(status.get(name, 0) != value for name, value in wanted.items()):
                 await _write_status(kube, kind, namespace, live["metadata"]["name"], wanted)
                 changed = True
+    changed |= await _make_endpoints(kube, namespace)
     for live in (await kube.list_all(JOB, namespace)).items:
         if not (live.get("status") or {}).get("conditions"):
             times = {"startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:00:01Z"}
@@ -49,6 +50,30 @@ async def make_ready(kube: Kube, namespace: str) -> bool:
             status = {**times, "succeeded": 1, "conditions": met}
             await _write_status(kube, JOB, namespace, live["metadata"]["name"], status)
             changed = True
+    return changed
+
+
+async def _make_endpoints(kube: Kube, namespace: str) -> bool:
+    """One ready address for each Service, in a slice with the Service's labels. Nobody can be reached there."""
+    known = {one["metadata"]["name"] for one in (await kube.list_all(ENDPOINT_SLICE, namespace)).items}
+    changed = False
+    for service in (await kube.list_all(SERVICE, namespace)).items:
+        name, meta = service["metadata"]["name"], service["metadata"]
+        if name in known:
+            continue
+        body = {
+            "apiVersion": ENDPOINT_SLICE.api_version,
+            "kind": ENDPOINT_SLICE.name,
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "labels": {**meta.get("labels", {}), "kubernetes.io/service-name": name},
+            },
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.1.0.1"], "conditions": {"ready": True}}],
+        }
+        await kube.apply(body, manager="endpoint-controller")
+        changed = True
     return changed
 
 
