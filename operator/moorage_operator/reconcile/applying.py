@@ -70,6 +70,8 @@ class Applier:
     def _is_fight(self, step: Step) -> bool:
         assert step.body is not None  # it is applied
         key, wish = _key(step.body), _wish(step.body)
+        if step.new:
+            self._tries.pop(key, None)  # nobody keeps a field of what is not there
         tries = self._tries.get(key)
         now = self._monotonic()
         if tries is not None and tries.wish == wish and tries.count >= 2:

@@ -20,11 +20,12 @@ Live = Callable[[Mapping[str, Any]], dict[str, Any] | None]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`apply` writes `body`; `number` hands `spec.replicas` of it to whoever scales; `delete` takes `target` away."""
+    """`apply` writes `body`, which is not there yet when it is `new`; `number` hands `spec.replicas` of it to whoever scales; `delete` takes `target` away."""
 
     verb: Literal["apply", "number", "delete"]
     reason: str
     body: Body | None = None
+    new: bool = False
     target: Cached | None = None
 
 
@@ -81,7 +82,7 @@ def _plan_object(manifest: Manifest, live: dict[str, Any] | None) -> list[Step]:
         if "replicas" in manifest.body.get("spec", {}) and manifest.kind == "Deployment":
             wish = seal_wish(_owning_replicas(manifest.body))
         if live is None:
-            return [Step("apply", f"{title} is missing", wish)]
+            return [Step("apply", f"{title} is missing", wish, new=True)]
         return [] if says_what_we_wish(wish, live) else [Step("apply", f"{title} differs", wish)]
     # The number is somebody else's: ours to begin with, then handed over, so that letting go does not reset it to 1.
     ours = live is not None and OWNS_REPLICAS in live["metadata"].get("annotations", {})
@@ -92,7 +93,9 @@ def _plan_object(manifest: Manifest, live: dict[str, Any] | None) -> list[Step]:
     steps = []
     if number != start:
         reason = f"{title} is missing" if live is None else f"{title} comes back from hibernation"
-        steps.append(Step("apply", reason, seal_wish(_owning_replicas(manifest.body, start))))
+        steps.append(
+            Step("apply", reason, seal_wish(_owning_replicas(manifest.body, start)), new=live is None)
+        )
     steps.append(
         Step("number", f"the number of {title} is left to whoever scales it", _number(manifest, start))
     )

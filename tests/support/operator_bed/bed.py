@@ -124,8 +124,8 @@ class Bed:
         for kind in RESOURCES:
             for one in (await self.kube.list_all(kind, self.namespace)).items:
                 lines.append(f"{kind.name}/{one['metadata']['name']}")
-                for condition in (one.get("status") or {}).get("conditions", ()):
-                    lines.append("  {type}={status} {reason}: {message}".format(**condition))
+                said = (one.get("status") or {}).get("conditions", ())
+                lines += ["  {type}={status} {reason}: {message}".format(**condition) for condition in said]
         return "\n".join(lines)
 
     async def put(self, manifest: dict[str, Any]) -> dict[str, Any]:
