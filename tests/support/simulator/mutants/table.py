@@ -220,7 +220,7 @@ MUTANTS = (
         "one acknowledgement stands for all",
         f"{NOTIFY}.queue",
         "plan_acknowledge",
-        "due=notification.due if left else 0,",
+        "due=notification.due if left or notification.skipped else 0,",
         "due=0,",
     ),
     Mutant(
