@@ -16,7 +16,7 @@ import uvloop
 from moorage.core.errors import MoorageError, StoreUnavailableError
 from moorage_nodes.gc.age import read_clock
 from moorage_nodes.gc.collector import Collector, Rules
-from moorage_nodes.gc.opening import look_seldom_for_cycles
+from moorage_nodes.gc.opening import stand_back
 from moorage_nodes.metadata import keys
 from moorage_nodes.stores.etcd import EtcdStore
 
@@ -115,7 +115,7 @@ def peak_mib() -> float:
 
 
 async def main(side: str, url: str, prefix: str, namespace: str, objects: int, size: int) -> None:
-    look_seldom_for_cycles()  # as the command does; the scan gains by it too
+    stand_back()  # as the command does; the scan does the same
     store = EtcdStore.open([url], prefix=prefix)
     await store.get(keys.INCARNATION)
     busy = time.process_time()

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from moorage.core.errors import InvalidFieldError, MoorageError, StoreUnavailableError
 from moorage_nodes.gc.age import read_clock
-from moorage_nodes.gc.opening import look_seldom_for_cycles, open_collector, parse_sections
+from moorage_nodes.gc.opening import open_collector, parse_sections, stand_back
 from moorage_nodes.gc.report import Report, RunMetrics
 from moorage_nodes.gc.tenure import CollectorBusyError
 from moorage_nodes.observe import configure_logging
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--metrics", type=Path, metavar="FILE", help="write Prometheus text there at the end")
     arguments = parser.parse_args(argv)
     configure_logging("warning")
-    look_seldom_for_cycles()
+    stand_back()
     try:
         settings = load_settings(arguments.settings)
         if settings.role != "gc":

@@ -1,6 +1,7 @@
 """From a settings file to a collector: for the command and for the server that keeps a schedule."""
 
 import gc
+import os
 import time
 
 from moorage.core.errors import InvalidFieldError
@@ -14,11 +15,14 @@ from moorage_nodes.server import Shared
 from moorage_nodes.settings import Cluster, Gc, Settings
 from moorage_nodes.stores.contracts import MetadataStore
 
+NICE = 10
 
-def look_seldom_for_cycles() -> None:
-    """Of the process: records are made by the hundred thousand and hold no cycles; looking for some costs a third of
-    a collection.
+
+def stand_back() -> None:
+    """Of the process: whoever serves people comes first where processors are scarce. And records are made by the
+    hundred thousand and hold no cycles: looking for some costs a third of a collection.
     """
+    os.nice(NICE)
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 

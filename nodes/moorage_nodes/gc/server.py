@@ -15,8 +15,8 @@ import msgspec
 from moorage.core.errors import InvalidFieldError, MoorageError
 from moorage_nodes.gc.age import read_clock
 from moorage_nodes.gc.collector import Collector
-from moorage_nodes.gc.opening import look_seldom_for_cycles, open_collector, parse_sections
-from moorage_nodes.gc.report import RunMetrics
+from moorage_nodes.gc.opening import open_collector, parse_sections, stand_back
+from moorage_nodes.gc.report import ABORTED, RunMetrics
 from moorage_nodes.gc.schedule import find_next, is_overdue
 from moorage_nodes.gc.tenure import CollectorBusyError
 from moorage_nodes.metadata import keys, records
@@ -30,6 +30,7 @@ from moorage_nodes.web import Routes
 log = logging.getLogger("moorage.gc")
 LOOK_SECONDS = 20.0  # between looks at the clock, which may be set meanwhile
 OVERDUE_SECONDS = 120.0  # after the start, when a time was missed
+AGAIN_SECONDS = 600.0  # after a run that a store aborted
 
 
 @dataclass(slots=True)
@@ -50,24 +51,27 @@ class Gc:
                 # A clock that was set back brings back times that were waited for already.
                 due = min(due, max(find_next(self.schedule, now), now + OVERDUE_SECONDS))
                 await asyncio.sleep(min(LOOK_SECONDS, due - now))
-            await self.collect()
+            is_aborted = await self.collect()
             due = find_next(self.schedule, self.clock())
+            if is_aborted:
+                due = min(due, self.clock() + AGAIN_SECONDS)
 
-    async def collect(self) -> None:
-        """One collection; whatever becomes of it is logged and counted."""
+    async def collect(self) -> bool:
+        """One collection; whatever becomes of it is logged and counted. Whether a store was in its way."""
         try:
             report = await self.collector.run()
         except CollectorBusyError as error:
             log.info("not collecting", extra={"reason": error.detail})
-            return
+            return False
         except MoorageError as error:
             log.error("cannot collect", extra={"reason": error.detail})  # noqa: TRY400 the reason says it all
-            return
+            return True
         except Exception:
             log.exception("collection failed")
-            return
+            return False
         self.metrics.observe(report, read_clock())
         log.info("collected", extra={"report": msgspec.to_builtins(report)})
+        return report.outcome == ABORTED
 
 
 async def open_server(settings: Settings, shared: Shared) -> Server[Gc]:
@@ -75,7 +79,7 @@ async def open_server(settings: Settings, shared: Shared) -> Server[Gc]:
     if settings.etcd is None:
         raise InvalidFieldError("A collector needs `etcd` in its settings.", field="settings.etcd")
     _, section = parse_sections(settings)
-    look_seldom_for_cycles()
+    stand_back()
     store = open_metadata_store(settings.etcd, shared)
     try:
         context = Gc(await open_collector(store, settings, shared), section.schedule, shared.clock)

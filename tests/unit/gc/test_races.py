@@ -23,13 +23,16 @@ from moorage.core.errors import (
     UploadEndedError,
 )
 from moorage_nodes.gc.tenure import CollectorBusyError
-from moorage_nodes.metadata import keys, records
+from moorage_nodes.metadata import keys, records, scan
 from moorage_nodes.metadata.l1 import commit as commit_module
-from moorage_nodes.metadata.l1 import preparation, targets, uploads
+from moorage_nodes.metadata.l1 import preparation, segments, targets, uploads
+from moorage_nodes.metadata.l1.entries import Summary, summarize
 from moorage_nodes.metadata.l1.moves import Move, plan_move
+from moorage_nodes.metadata.l1.tree import put_node
 from moorage_nodes.metadata.l1.versions import plan_restore
-from moorage_nodes.metadata.records import CHUNK_LIVE, CHUNK_SOFT_DELETED, Manifest
+from moorage_nodes.metadata.records import CHUNK_LIVE, CHUNK_SOFT_DELETED, Manifest, Node
 from moorage_nodes.metadata.scan import scan_list, scan_manifests
+from moorage_nodes.metadata.view import View
 from moorage_nodes.stores.contracts import Delete, Put, Txn
 from moorage_nodes.stores.memory import MemoryStore
 
@@ -288,6 +291,69 @@ async def test_a_commit_that_meets_the_condemning_of_its_chunk_leaves_it_live():
         assert chunk is not None
         assert (chunk.state == CHUNK_LIVE) == (meddler.outcome == "1"), place
     assert outcomes == {"1", "never"}
+
+
+async def test_a_list_that_gets_a_name_while_it_is_deleted_stays(monkeypatch: pytest.MonkeyPatch):
+    """At each call of the collection that would delete its segments, a commit that was prepared long ago comes."""
+    monkeypatch.setattr(segments, "SEGMENT_ENTRIES", 2)
+    monkeypatch.setattr(scan, "SEGMENT_ENTRIES", 2)
+    outcomes = set()
+    for place in range(40):
+        store = MemoryStore()
+        await make_cluster(store)
+        bed = CollectorBed(store)
+        await bed.write("f", 0, {"a": b"content"})
+        listed = [entry(b"content")] * 5
+        await segments.write_segments(store, NAMESPACE, {"fgone.list": listed}, b"first")
+        await bed.collect()
+        bed.hands.pass_by(2 * HOUR)
+        summary = summarize(listed)
+
+        def name_it(view: View, summary: Summary = summary) -> None:
+            node = view.record(Node, keys.node(NAMESPACE, "f"))
+            manifest = view.record(Manifest, keys.manifest(NAMESPACE, "f", 1))
+            if None in view.present(segments.segment_keys(NAMESPACE, "fgone.list", 5)):
+                raise MissingChunksError("A generation of the head later all is prepared again.")
+            assert node is not None
+            assert manifest is not None
+            named = msgspec.structs.replace(
+                manifest,
+                size=summary.size,
+                digest=summary.digest,
+                count=5,
+                segments="fgone.list",
+                entries=[],
+            )
+            view.put(keys.manifest(NAMESPACE, "f", 2), named)
+            put_node(view, "commit", "f", msgspec.structs.replace(node, version=2, size=summary.size))
+
+        meddler = Meddler(store, place, partial(bed.beside().engine.change, NAMESPACE, name_it))
+        report = await bed.beside(meddler).collector().run()
+        assert report.outcome == "complete", (report.reason, report.skipped)
+        outcomes.add((meddler.outcome, report.let_go["lists"]))
+    assert outcomes == {("None", 0), ("missing_chunks", 1), ("never", 1)}
+
+
+async def test_what_is_brought_back_while_the_feed_is_cut_is_no_tombstone():
+    """At each call of a collection that cuts the feed behind a deletion, it is undone."""
+    outcomes = set()
+    for place in range(40):
+        store = MemoryStore()
+        await make_cluster(store)
+        bed = CollectorBed(store)
+        bed.rules = msgspec.structs.replace(RULES, retained_feed=HOUR)
+        await bed.write("f", 0, {"a": b"content"})
+        await bed.delete("f", 1, end=True)
+        await bed.collect()
+        bed.hands.pass_by(2 * HOUR)
+        meddler = Meddler(store, place, partial(bed.beside().undelete, "f"))
+        report = await bed.beside(meddler).collector().run()
+        assert report.outcome == "complete", (report.reason, report.skipped)
+        assert report.let_go["journal"] >= 3
+        outcomes.add(meddler.outcome == "never")
+        await bed.undelete("f")
+        assert await bed.read("f") == b"content"
+    assert outcomes == {True, False}
 
 
 class Meddler:

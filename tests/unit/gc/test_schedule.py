@@ -7,7 +7,7 @@ import pytest
 
 from moorage.core.errors import InvalidFieldError, StoreUnavailableError
 from moorage_nodes.gc import server
-from moorage_nodes.gc.report import COMPLETE, Report
+from moorage_nodes.gc.report import ABORTED, COMPLETE, Report
 from moorage_nodes.gc.schedule import check_schedule, find_next, is_overdue
 from moorage_nodes.gc.server import Gc
 from moorage_nodes.gc.tenure import CollectorBusyError
@@ -58,8 +58,14 @@ class Days:
 
 
 class Collecting:
-    def __init__(self, clock: Days, runs: int, failures: dict[int, Exception] | None = None) -> None:
-        self.clock, self.runs, self.failures = clock, runs, failures or {}
+    def __init__(
+        self,
+        clock: Days,
+        runs: int,
+        failures: dict[int, Exception] | None = None,
+        outcome: str = COMPLETE,
+    ) -> None:
+        self.clock, self.runs, self.failures, self.outcome = clock, runs, failures or {}, outcome
         self.times: list[str] = []
 
     async def run(self) -> Report:
@@ -69,7 +75,7 @@ class Collecting:
         failure = self.failures.get(len(self.times))
         if failure is not None:
             raise failure
-        return Report(server_key="c1", outcome=COMPLETE)
+        return Report(server_key="c1", outcome=self.outcome)
 
 
 async def times_of(clock: Days, last: str, runs: int, **more) -> list[str]:
@@ -94,12 +100,23 @@ async def test_what_was_missed_comes_soon_after_the_start(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "failure", [CollectorBusyError("another"), StoreUnavailableError("no"), ValueError()]
+    ("failure", "following"),
+    [
+        (CollectorBusyError("another"), "2026-01-03T03:17"),
+        (StoreUnavailableError("no"), "2026-01-02T03:27"),
+        (ValueError(), "2026-01-03T03:17"),
+    ],
 )
-async def test_a_failed_run_is_followed_by_the_next(monkeypatch, failure):
+async def test_a_failed_run_is_followed_by_the_next(monkeypatch, failure, following):
     clock = Days(monkeypatch, "2026-01-01T12:00")
     times = await times_of(clock, "2026-01-01T03:18", 2, failures={1: failure})
-    assert times == ["2026-01-02T03:17", "2026-01-03T03:17"]
+    assert times == ["2026-01-02T03:17", following]
+
+
+async def test_an_aborted_run_is_tried_again_soon(monkeypatch):
+    clock = Days(monkeypatch, "2026-01-01T12:00")
+    times = await times_of(clock, "2026-01-01T03:18", 2, outcome=ABORTED)
+    assert times == ["2026-01-02T03:17", "2026-01-02T03:27"]
 
 
 async def test_a_clock_that_is_set_back_or_ahead_stops_nothing(monkeypatch):
