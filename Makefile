@@ -7,7 +7,7 @@ IMAGE ?= moorage:dev
 BASE ?= python:3.11-slim
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check lint types imports drift crds servers test image e2e bench lock
+.PHONY: help setup run check lint types imports drift crds servers soak-operator test image e2e bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -67,6 +67,9 @@ soak: servers ## Kill, stop and cut off the processes of a real store under load
 
 bench: setup ## Measure, side by side with what each figure is compared to
 	$(BIN)/python bench/run.py
+
+soak-operator: servers ## The operator killed after every single write, and 200 random sequences of spec changes
+	MOORAGE_WRITES_IN_A_LIFE=1 MOORAGE_SEQUENCES=200 $(BIN)/pytest tests/cluster/test_crashes.py tests/cluster/test_random_specs.py
 
 lock: setup ## Lock again after a change in pyproject.toml (delete a lock first to take the newest of everything)
 	$(COMPILE) pyproject.toml --all-extras --group dev --group build --output-file requirements.lock

@@ -31,21 +31,25 @@ class Died(BaseException):
 
 
 def die_after_writes(operator: Operator, count: int) -> asyncio.Event:
-    """The event is set when write number `count` has been answered; no other one is sent."""
+    """The event is set when `count` writes have been answered; no other one is sent.
+
+    What is under way at that moment has landed: a request that lands after its sender's death may come after the next
+    one has looked, which then writes the same again.
+    """
     died = asyncio.Event()
-    sent = 0
+    sent = answered = 0
     original = operator.kube._write
 
     async def write(*arguments: Any, **named: Any) -> Any:
-        nonlocal sent
+        nonlocal sent, answered
         if sent >= count:
             await asyncio.Event().wait()
         sent += 1
-        mine = sent
         try:
             return await original(*arguments, **named)
         finally:
-            if mine == count:
+            answered += 1
+            if answered == count:
                 died.set()
                 await asyncio.Event().wait()
 

@@ -146,9 +146,16 @@ class Bed:
         return {one["type"]: (one["status"], one["reason"]) for one in status.get("conditions", ())}
 
     async def ready(self, manifests: Sequence[dict[str, Any]]) -> bool:
-        """Whether all of them say that they are."""
-        states = [(await self.conditions(manifest)).get("Ready") for manifest in manifests]
-        return all(state == ("True", "Ready") for state in states)
+        """Whether all of them say that they are, of the spec that they have now."""
+        for manifest in manifests:
+            found = await self.kube.get(kind_of(manifest), self.namespace, manifest["metadata"]["name"])
+            status = (found or {}).get("status") or {}
+            if found is None or status.get("observedGeneration") != found["metadata"]["generation"]:
+                return False
+            said = {one["type"]: one["reason"] for one in status["conditions"] if one["status"] == "True"}
+            if said.get("Ready") != "Ready":
+                return False
+        return True
 
     async def message(self, manifest: dict[str, Any], condition: str) -> str:
         found = await self.kube.get(kind_of(manifest), self.namespace, manifest["metadata"]["name"])
