@@ -223,6 +223,8 @@ def idle_memory_rows(system: System) -> Iterator[Row]:
     """The largest process of each role, before it served anything."""
     roles: dict[str, float] = {}
     for replica, settings in system.settings.items():
+        if "listen" not in settings:
+            continue  # what runs now and then is not idle between
         role = settings["role"]
         roles[role] = max(roles.get(role, 0), rss_mib(system.pid(replica)))
     for role, size in sorted(roles.items()):
