@@ -1,6 +1,7 @@
 """Everything that the builders make, before a real API server: fields, values, names, and the `restricted` profile."""
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -120,7 +121,9 @@ def test_a_volume_grows_while_its_stateful_set_stays_as_it_is(api_server, namesp
     )
     larger = BlockPool.model_validate_json(json.dumps(document))
     asked = []
-    for manifest in build_objects(realm, larger, build_context(realm)):
+    # What the operator sees of the StatefulSet that is there.
+    context = dataclasses.replace(build_context(realm), claim_sizes={"main-store": "20Gi"})
+    for manifest in build_objects(realm, larger, context):
         if manifest.kind == "StatefulSet":
             status, answer = apply(api_server, manifest.body, "")
             assert (status, answer["metadata"]["generation"]) == (200, 1), answer

@@ -1,5 +1,6 @@
 """One operator with the chart's rights on a real API server, and what people, clusters and accidents do to it."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -433,6 +434,28 @@ async def test_managed_stores_come_before_the_servers_and_keep_their_data(bed: B
     async with bed.running():
         await bed.settled()
         assert bed.writes(since) == []
+
+
+async def test_a_volume_that_cannot_grow_holds_up_nothing_else(bed: Bed) -> None:
+    realm = managed_realm()
+    for manifest in realm:
+        await bed.put(manifest)
+    async with controllers(bed.kube, bed.namespace), bed.running():
+        await bed.until(lambda: bed.ready(realm))
+        pool = copy.deepcopy(realm[0])
+        pool["spec"]["store"]["managed"]["storage"] = {"size": "40Gi"}
+        pool["spec"]["template"] = {"image": "moorage:mine"}
+        await bed.put(pool)
+        # These claims are bound to nothing, and the API server lets none such grow.
+        await bed.until(lambda: _has(bed, pool, "Stalled", ("True", "VolumeCannotGrow")))
+        await bed.until(lambda: _runs(bed, "pool-block", "moorage:mine"))
+        found = await get(bed, STATEFUL_SET, "pool-store")
+        (template,) = found["spec"]["volumeClaimTemplates"]
+        assert template["spec"]["resources"]["requests"]["storage"] == "1Gi"
+
+
+async def _runs(bed: Bed, deployment: str, image: str) -> bool:
+    return await image_of(bed, deployment) == image
 
 
 async def test_data_goes_with_the_resource_only_when_it_says_so(bed: Bed) -> None:

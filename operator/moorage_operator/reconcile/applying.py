@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from moorage_operator.kube.client import FIELD_MANAGER, Kube
-from moorage_operator.kube.errors import KubeInvalidError
-from moorage_operator.kube.kinds import kind_of
+from moorage_operator.kube.errors import KubeForbiddenError, KubeInvalidError
+from moorage_operator.kube.kinds import VOLUME_CLAIM, kind_of
 from moorage_operator.reconcile.compare import WISH, says_what_we_wish
 from moorage_operator.reconcile.steps import Step
 from moorage_operator.reconcile.world import World
@@ -39,8 +39,13 @@ class Applier:
         self._deleted: set[str] = set()
 
     async def carry_out(self, steps: Sequence[Step]) -> Finding | None:
-        """Every step in order, up to the first that is refused: the problem then. KubeError for all else."""
+        """Every step in order, up to the first that is refused: the problem then. KubeError for all else.
+
+        A volume that is there and cannot be changed holds up nothing: its size can only be wished larger, so nobody
+        could take the wish back.
+        """
         fights: list[str] = []
+        stuck: list[str] = []
         for step in steps:
             try:
                 if step.verb == "delete":
@@ -51,12 +56,26 @@ class Applier:
                     fights.append(step.reason)
                 else:
                     await self._apply(step, FIELD_MANAGER)
-            except KubeInvalidError as error:
+            except (KubeInvalidError, KubeForbiddenError) as error:
+                if self._is_volume(step):
+                    stuck.append(error.detail)
+                    continue
+                if isinstance(error, KubeForbiddenError):
+                    raise
                 return Finding("Stalled", "True", "ApplyRefused", f"{step.reason}, but: {error.detail}")
         if fights:
             text = "somebody else keeps changing what the operator sets; stop one of the two"
             return Finding("Stalled", "True", "FieldFight", f"{', '.join(fights)}: {text}")
+        if stuck:
+            return Finding("Stalled", "True", "VolumeCannotGrow", "; ".join(stuck))
         return None
+
+    def _is_volume(self, step: Step) -> bool:
+        return (
+            step.body is not None
+            and kind_of(step.body) == VOLUME_CLAIM
+            and self._world.live(step.body) is not None
+        )
 
     def settle(self, wanted: Sequence[Manifest], steps: Sequence[Step]) -> None:
         """Forget what was tried for objects that have stayed as they are wished."""

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moorage_operator.kube.client import FIELD_MANAGER, Kube
@@ -29,6 +29,7 @@ from moorage_operator.reconcile.secret_keeper import ForeignSecretError
 from moorage_operator.reconcile.servers import Servers
 from moorage_operator.reconcile.space import judge_space
 from moorage_operator.reconcile.steps import plan_steps, why_blocked
+from moorage_operator.reconcile.stores import observe_claim_sizes
 from moorage_operator.reconcile.world import World
 from moorage_operator.resources.build import build_objects
 from moorage_operator.resources.context import ClusterContext
@@ -253,6 +254,7 @@ class Reconciler:
 
     def _build(self, realm: Realm, context: ClusterContext) -> Mapping[ResourceKey, tuple[Manifest, ...]]:
         """The objects of every member, computed once for what they are computed from."""
+        context = replace(context, claim_sizes=observe_claim_sizes(self._world, realm))
         inputs = (context, [_fingerprint(member) for member in members(realm)])
         access_point = key_of(realm.access_point)
         known = self._builds.get(access_point)

@@ -37,6 +37,20 @@ from moorage_operator.spec.parts import ManagedEtcd
 from moorage_operator.spec.realm import Realm
 
 
+def observe_claim_sizes(world: World, realm: Realm) -> dict[str, str]:
+    """Of the realm's StatefulSets that there are: the size in their template of claims."""
+    namespace = realm.access_point.metadata.namespace
+    parts = [etcd_part(cluster.metadata.name) for cluster in realm.clusters]
+    parts += [store_part(pool.metadata.name) for pool in realm.pools]
+    found = {part: world.built[STATEFUL_SET].get(namespace, part) for part in parts}
+    return {
+        part: template["spec"]["resources"]["requests"]["storage"]
+        for part, live in found.items()
+        if live is not None
+        for template in live.decode()["spec"].get("volumeClaimTemplates", ())
+    }
+
+
 class StoreMaker:
     """Idempotent; the authorities are written before what they signed is."""
 

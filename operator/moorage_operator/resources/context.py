@@ -41,6 +41,7 @@ class ClusterContext:
 
     `etcd`: MetadataCluster name → its managed etcd. `services`: names of services (`plan.Service.name`) that are
     still routed but no longer in the realm → name of their Kubernetes Service.
+    `claim_sizes`: StatefulSet → the size in its own template of claims, which can never change.
     `admin_secret`: the Secret with `token`: the one that the user names, or the generated one.
     """
 
@@ -51,3 +52,4 @@ class ClusterContext:
     admin_secret: str
     etcd: Mapping[str, EtcdState] = field(default_factory=dict)
     services: Mapping[str, str] = field(default_factory=dict)
+    claim_sizes: Mapping[str, str] = field(default_factory=dict)

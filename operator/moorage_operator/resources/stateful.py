@@ -150,8 +150,9 @@ def build_stateful_set(stateful: StatefulPart, context: ClusterContext) -> Manif
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": DATA},
-        # The claims that count are our own; this one must never change.
-        "spec": _claim(stateful.storage, "1Gi"),
+        # The claims that count are our own; this one, for a volume that is lost before we make its claim anew, must
+        # never change.
+        "spec": _claim(stateful.storage, context.claim_sizes.get(stateful.part, stateful.storage.size)),
     }
     spec: Body = {
         "replicas": 0 if stateful.resource.spec.hibernated else stateful.servers,
