@@ -27,7 +27,7 @@ from moorage_nodes.fsck.tree import check_tree
 from moorage_nodes.metadata import keys
 from moorage_nodes.metadata.records import Entry
 from moorage_nodes.metadata.scan import scan_list, scan_manifests, scan_namespaces, scan_range
-from moorage_nodes.stores.contracts import MetadataStore, prefix_end
+from moorage_nodes.stores.contracts import KeyValue, MetadataStore, prefix_end
 
 MAX_ATTEMPTS = 5  # at a namespace that is compacted away while it is read
 MAX_EXPLAINED = 1000  # troubles whose files are looked up
@@ -106,6 +106,23 @@ async def check_store(
 async def _named(namespaces: Iterable[str]) -> AsyncIterator[str]:
     for namespace in namespaces:
         yield namespace
+
+
+async def _ahead(batches: AsyncIterator[Sequence[KeyValue]]) -> AsyncIterator[Sequence[KeyValue]]:
+    """The same batches; the next one is on its way from etcd while one is looked at."""
+
+    async def take() -> Sequence[KeyValue] | None:
+        return await anext(batches, None)
+
+    upcoming = asyncio.create_task(take())
+    try:
+        while (kvs := await upcoming) is not None:
+            upcoming = asyncio.create_task(take())
+            await asyncio.sleep(0)  # it is asked for now
+            yield kvs
+    finally:
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)
 
 
 async def _check_cluster(store: MetadataStore, findings: Findings, seen: set[str]) -> None:
@@ -194,7 +211,7 @@ class _NamespaceCheck:
         prefix = keys.namespace_prefix(self._namespace)
         before = self._progress.keys, self._progress.files, self._progress.chunks
         batches = scan_range(self._store, prefix, prefix_end(prefix), revision=self._revision)
-        async for kvs in batches:
+        async for kvs in _ahead(batches):
             tables.read(kvs)
             tables.settle()
             counts = tables.counts
