@@ -77,9 +77,8 @@ class Bed:
         self.notifiers = [await self.start_notifier(number) for number in (0, 1)]
 
     async def stop(self) -> None:
-        for running in (*self.notifiers, self.l1):
-            if not running.task.done():
-                await running.stop()
+        going = [running for running in (*self.notifiers, self.l1) if not running.task.done()]
+        await asyncio.gather(*(running.stop() for running in going))
         for pair in self._ports.values():
             for each in pair:
                 each.close()
