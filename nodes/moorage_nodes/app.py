@@ -64,6 +64,7 @@ STORE_RETRY_SECONDS = 0.5
 # Of a WebSocket: how often it is pinged and how long a pong may take; what a client may say, which means nothing here.
 PING_SECONDS = 20.0
 SOCKET_MESSAGE_BYTES = 4096
+RARE_COLLECTIONS = (50_000, 20, 50)
 UNREAD_SECONDS = 60.0  # of a role with WebSockets: who reads nothing is not waited for at the end either
 BREATH_SECONDS = 0.05  # a closing object store client needs the loop to come round a few times
 
@@ -234,6 +235,9 @@ async def serve(settings: Settings) -> None:
         # What is loaded now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        if server.public.sockets:
+            # A look at all objects of thousands of connections takes 0.2 s, in which nobody is told anything.
+            gc.set_threshold(*RARE_COLLECTIONS)
         log.info(
             "serving",
             extra={

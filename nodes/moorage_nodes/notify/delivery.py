@@ -7,6 +7,7 @@ something to send. A poller's listener lingers between polls, so that a change i
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +54,7 @@ class Connection:
         "_pump",
         "_read_again",
         "_resync",
+        "_sending",
         "_since",
         "_task",
         "client_id",
@@ -69,6 +71,7 @@ class Connection:
         self._outbox: list[tuple[int, str]] = []
         self._change: str | None = None
         self._resync = False
+        self._sending = math.inf
         self._read_again = True
         self._pump: asyncio.Task[None] | None = None
         self._task: asyncio.Task[object] | None = None
@@ -142,8 +145,6 @@ class Connection:
                 if self._change is not None and not self._outbox:
                     text, self._change = self._change, None
                     await self._send(text)
-        except TimeoutError:  # an OSError too
-            self._drop()
         except OSError:
             pass  # it has gone: `ended` tells
         except StoreUnavailableError:
@@ -182,9 +183,16 @@ class Connection:
         raise StoreUnavailableError("The store forgets its past faster than it can be read.")
 
     async def _send(self, text: str) -> None:
-        async with asyncio.timeout(SEND_SECONDS):
-            await self.socket.send(text)
+        # Not a time-out for each message, which would be half of what it costs: the sweep looks who waits too long.
+        self._sending = self._delivery.monotonic()
+        await self.socket.send(text)
+        self._sending = math.inf
         self._delivery.told += 1
+
+    def drop_if_slow(self, now: float) -> None:
+        """Called now and then: a reader that has taken `SEND_SECONDS` for what fills its connection is let go."""
+        if now - self._sending > SEND_SECONDS:
+            self._drop()
 
 
 class Poller:
@@ -219,7 +227,7 @@ class Delivery:
     def __init__(self, queue: Queue, hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.queue = queue
         self.hub = hub
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._pollers: dict[tuple[str, str], Poller] = {}
         self._open: dict[str, int] = {}
         self._marking: set[asyncio.Task[None]] = set()
@@ -256,12 +264,12 @@ class Delivery:
 
     async def poll(self, namespace: str, client_id: str, seconds: float, limit: int) -> list[str]:
         """Up to `limit` messages as soon as there is one; none after `seconds`, or when the process stops."""
-        until = self._monotonic() + seconds
+        until = self.monotonic() + seconds
         with self.admit(namespace), self._polling(namespace, client_id) as poller:
             while True:
                 poller.news.clear()
                 messages = await self._collect(poller, limit)
-                left = until - self._monotonic()
+                left = until - self.monotonic()
                 if messages or left <= 0 or self._draining:
                     self.told += len(messages)
                     return messages
@@ -285,7 +293,7 @@ class Delivery:
         finally:
             self.polls -= 1
             poller.users -= 1
-            poller.idle_since = self._monotonic()
+            poller.idle_since = self.monotonic()
 
     async def _collect(self, poller: Poller, limit: int) -> list[str]:
         namespace, client_id = poller.namespace, poller.client_id
@@ -330,6 +338,9 @@ class Delivery:
             await asyncio.sleep(SWEEP_SECONDS)
             self.forget_pollers()
             connections = [each for each in self.hub.listeners() if isinstance(each, Connection)]
+            now = self.monotonic()
+            for each in connections:
+                each.drop_if_slow(now)
             for start in range(0, len(connections), CHECKED_TOGETHER):
                 part = connections[start : start + CHECKED_TOGETHER]
                 await asyncio.gather(*(self._recheck(each, recheck) for each in part))
@@ -343,7 +354,7 @@ class Delivery:
             connection.close(TRY_AGAIN, "the token cannot be checked")
 
     def forget_pollers(self) -> None:
-        now = self._monotonic()
+        now = self.monotonic()
         for name, poller in list(self._pollers.items()):
             if not poller.users and now - poller.idle_since >= LINGER_SECONDS:
                 self.hub.remove(poller)
