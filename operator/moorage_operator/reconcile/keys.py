@@ -134,7 +134,7 @@ class _Turn:
         return state, ROTATION_POLL_SECONDS if wait is None else wait
 
     async def _look(self) -> PublicKey | None:
-        return await self._keeper.look(self._beside["namespace"], self._beside["name"], self._read)
+        return await self._keeper.look(self._beside, self._read)
 
     async def _promote(self) -> None:
         """The next key into the mounted Secret, compared with what was there: nobody's change is lost."""

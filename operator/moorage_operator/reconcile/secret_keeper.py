@@ -1,7 +1,9 @@
 """Secrets that the operator makes: read by name, never listed or watched, and only what it made itself.
 
 Each is read once and looked at again after `FRESH_SECONDS`, so an unchanged pass asks nothing and what somebody
-deleted or broke is made again. Only what `read` extracts is remembered (public keys), never the secret itself.
+deleted or broke is made again. Only what `read` extracts is remembered (public keys), never the secret itself; and only
+for the resource that it was made for: one of the same name that comes later finds its Secrets gone, or about to be
+collected with the resource before, and takes those over.
 """
 
 import base64
@@ -24,8 +26,11 @@ class ForeignSecretError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fact(Generic[T]):
+    """`owner`: uid of the resource that the Secret belongs to; empty for what is kept."""
+
     value: T
     read_at: float
+    owner: str
 
 
 class SecretKeeper:
@@ -48,32 +53,34 @@ class SecretKeeper:
         """What `read` finds in the Secret, which is made when it is not there and made anew when `read` raises
         KeyError or ValueError. KubeForbiddenError without the permission, ForeignSecretError when it is not ours.
         """
-        place = (metadata["namespace"], metadata["name"])
-        fact = self._fresh(place)
+        fact = self._fresh(metadata)
         if fact is not None:
             value: T = fact.value
             return value
-        found = await self._kube.get(SECRET, *place)
+        found = await self._kube.get(SECRET, metadata["namespace"], metadata["name"])
         if found is None:
             found = await create_or_get(self._kube, _build(metadata, make()))
         check_ours(found)
+        version = {"resourceVersion": found["metadata"]["resourceVersion"]}
         try:
             value = read(_decode(found))
         except (KeyError, ValueError):
             made = _build(metadata, make())
-            made["metadata"] = {**made["metadata"], "resourceVersion": found["metadata"]["resourceVersion"]}
-            found = await self._kube.replace(made)
+            found = await self._kube.replace({**made, "metadata": {**metadata, **version}})
             value = read(_decode(found))
-        self._facts[place] = Fact(value, self._monotonic())
+        else:
+            if _owner(found["metadata"]) != _owner(metadata):
+                await self._kube.replace({**found, "metadata": {**metadata, **version}})
+        self.remember(metadata, value)
         return value
 
-    async def look(self, namespace: str, name: str, read: Callable[[Mapping[str, str]], T]) -> T | None:
+    async def look(self, metadata: Body, read: Callable[[Mapping[str, str]], T]) -> T | None:
         """What `read` finds in the Secret; None when it is not there or `read` raises KeyError or ValueError."""
-        fact = self._fresh((namespace, name))
+        fact = self._fresh(metadata)
         if fact is not None:
             known: T | None = fact.value
             return known
-        found = await self._kube.get(SECRET, namespace, name)
+        found = await self._kube.get(SECRET, metadata["namespace"], metadata["name"])
         value: T | None = None
         if found is not None:
             check_ours(found)
@@ -81,33 +88,33 @@ class SecretKeeper:
                 value = read(_decode(found))
             except (KeyError, ValueError):
                 value = None
-        self._facts[namespace, name] = Fact(value, self._monotonic())
+        self.remember(metadata, value)
         return value
 
     async def ensure_exactly(self, metadata: Body, data: Mapping[str, str]) -> None:
         """The Secret with exactly this `data` (base64 by key), written when it holds anything else."""
-        place = (metadata["namespace"], metadata["name"])
         mark = hash_content(data)
-        fact = self._fresh(place)
+        fact = self._fresh(metadata)
         if fact is not None and fact.value == mark:
             return
         wished = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
-        found = await self._kube.get(SECRET, *place)
+        found = await self._kube.get(SECRET, metadata["namespace"], metadata["name"])
         if found is None:
             found = await create_or_get(self._kube, wished)
         check_ours(found)
-        if found.get("data") != data:
+        if found.get("data") != data or _owner(found["metadata"]) != _owner(metadata):
             version = {"resourceVersion": found["metadata"]["resourceVersion"]}
             found = await self._kube.replace({**wished, "metadata": {**metadata, **version}})
-        self._facts[place] = Fact(mark, self._monotonic())
+        self.remember(metadata, mark)
 
-    def remember(self, namespace: str, name: str, value: Any) -> None:
+    def remember(self, metadata: Body, value: Any) -> None:
         """What was found out about a Secret, until it is looked at again."""
-        self._facts[namespace, name] = Fact(value, self._monotonic())
+        place = (metadata["namespace"], metadata["name"])
+        self._facts[place] = Fact(value, self._monotonic(), _owner(metadata))
 
-    def recall(self, namespace: str, name: str) -> Any:
+    def recall(self, metadata: Body) -> Any:
         """What is remembered; None when it has to be looked at again."""
-        fact = self._fresh((namespace, name))
+        fact = self._fresh(metadata)
         return None if fact is None else fact.value
 
     async def fetch_data(self, namespace: str, name: str) -> Mapping[str, str] | None:
@@ -142,9 +149,16 @@ class SecretKeeper:
             meta = found["metadata"]
             await self._kube.delete(SECRET, namespace, name, meta["uid"], meta["resourceVersion"])
 
-    def _fresh(self, place: tuple[str, str]) -> Fact[Any] | None:
-        fact = self._facts.get(place)
-        return fact if fact is not None and self._monotonic() - fact.read_at < FRESH_SECONDS else None
+    def _fresh(self, metadata: Body) -> Fact[Any] | None:
+        fact = self._facts.get((metadata["namespace"], metadata["name"]))
+        if fact is None or fact.owner != _owner(metadata):
+            return None
+        return fact if self._monotonic() - fact.read_at < FRESH_SECONDS else None
+
+
+def _owner(metadata: Mapping[str, Any]) -> str:
+    """Uid of the resource that it is collected with."""
+    return next((str(reference["uid"]) for reference in metadata.get("ownerReferences", ())), "")
 
 
 def check_ours(found: Mapping[str, Any]) -> None:

@@ -106,7 +106,8 @@ class StoreMaker:
         """The bundle's revision. Looked at anew every few minutes; nothing is renewed while the cluster is paused."""
         name, namespace = cluster.metadata.name, cluster.metadata.namespace
         authority = etcd_authority_secret(name)
-        known = self._keeper.recall(namespace, authority)
+        metadata = self._metadata(cluster, authority)
+        known = self._keeper.recall(metadata)
         if isinstance(known, int):
             return known
         subject = build_subject(name, namespace, managed.replicas)
@@ -119,7 +120,7 @@ class StoreMaker:
             pki = advance_pki(before, subject, self._now(), _new_key, bundle_loaded=members_settled)
         for secret, data in build_pki_secrets(name, pki).items():
             await self._keeper.ensure_exactly(self._metadata(cluster, secret), data)
-        self._keeper.remember(namespace, authority, pki.bundle_revision)
+        self._keeper.remember(metadata, pki.bundle_revision)
         return pki.bundle_revision
 
     async def _make_pki(self, namespace: str, cluster: str, subject: Subject) -> Pki:
