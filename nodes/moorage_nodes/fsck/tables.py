@@ -118,6 +118,7 @@ class Tables:
             "k": self._read_chunk,
             "l": self._read_letting_go,
             "m": self._read_manifest,
+            "o": self._read_unnamed_list,
             "s": self._read_stored,
             "t": self._read_trash,
             "u": self._read_upload,
@@ -280,6 +281,9 @@ class Tables:
 
     def _read_letting_go(self, kv: KeyValue) -> None:
         records.decode(Trash, kv.value)
+
+    def _read_unnamed_list(self, kv: KeyValue) -> None:
+        """The collector's note on a list that nothing names: counted by its segments."""
 
     def _read_remembered(self, kv: KeyValue) -> None:
         records.decode(Remembered, kv.value)

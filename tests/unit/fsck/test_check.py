@@ -187,6 +187,14 @@ async def test_a_record_that_cannot_be_read_is_named(healthy):
     assert found["record_unreadable"] == [f"n/{healthy.namespace}/i/f"]
 
 
+async def test_keys_of_a_newer_release_are_told_and_those_of_the_collector_are_known(healthy):
+    await healthy.put(f"n/{healthy.namespace}/o/base".encode(), b"")
+    await healthy.put(f"n/{healthy.namespace}/z/newer".encode(), b"")
+    result = await healthy.check()
+    assert result.is_clean
+    assert dict(result.findings.counts) == {"key_unknown": 1}
+
+
 # --- deletions and uploads
 
 
