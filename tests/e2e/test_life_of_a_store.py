@@ -116,9 +116,11 @@ def admin_token_file(
     return path
 
 
-@pytest.fixture
-def store(door: None, admin_token_file: Path) -> GivenStore:
-    return GivenStore(DOOR, admin_token_file)
+@pytest.fixture(scope="module")
+def store(door: None, admin_token_file: Path) -> Iterator[GivenStore]:
+    given = GivenStore(DOOR, admin_token_file)
+    yield given
+    given.http.close()
 
 
 @pytest.fixture(scope="module")

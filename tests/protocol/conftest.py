@@ -47,11 +47,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def store(request: pytest.FixtureRequest) -> Store:
-    if GIVEN_URL:
-        return GivenStore(GIVEN_URL, Path(os.environ["MOORAGE_ADMIN_TOKEN_FILE"]))
-    shared: Store = request.getfixturevalue("local_store")
-    return shared
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    if not GIVEN_URL:
+        yield request.getfixturevalue("local_store")
+        return
+    given = GivenStore(GIVEN_URL, Path(os.environ["MOORAGE_ADMIN_TOKEN_FILE"]))
+    yield given
+    given.http.close()
 
 
 @pytest.fixture(scope="session")
