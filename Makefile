@@ -7,10 +7,10 @@ IMAGE ?= moorage:dev
 BASE ?= python:3.11-slim
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check lint types imports drift crds servers soak-operator test image e2e bench lock
+.PHONY: help setup run check lint types imports drift crds servers bench-operator soak-operator test image e2e bench lock
 
 help: ## List the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## Make .venv with everything that the lock names (nothing to do when it is up to date)
 	@$(PYTHON) tools/bootstrap.py
@@ -67,6 +67,9 @@ soak: servers ## Kill, stop and cut off the processes of a real store under load
 
 bench: setup ## Measure, side by side with what each figure is compared to
 	$(BIN)/python bench/run.py
+
+bench-operator: servers ## The operator with 300 resources: memory, requests while nothing changes, latency
+	$(BIN)/python bench/reconcile.py
 
 soak-operator: servers ## The operator killed after every single write, and 200 random sequences of spec changes
 	MOORAGE_WRITES_IN_A_LIFE=1 MOORAGE_SEQUENCES=200 $(BIN)/pytest tests/cluster/test_crashes.py tests/cluster/test_random_specs.py
