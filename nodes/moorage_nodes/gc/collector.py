@@ -1,9 +1,8 @@
 """One collection of a metadata cluster: every namespace in turn, beside all writers (DESIGN.md, The collector).
 
 Of each namespace: list its objects, let go what is past its time, mark, condemn and remove chunk records, delete
-bytes. Every step is idempotent and may be the last; the next run begins with the namespace at which this one ended.
-What is not understood is not touched: an error of a store or a listing aborts the run, a namespace with damaged lists
-is left out and told.
+bytes. Every step is idempotent and may be the last; the next run goes on where this one ended. What is not understood is not
+touched: an error of a store or a listing aborts the run, a namespace with damaged lists is left out and told.
 """
 
 import logging
@@ -17,7 +16,7 @@ from msgspec.structs import replace
 from moorage.core.errors import DamagedTreeError, MoorageError
 from moorage_nodes.gc.age import Clock, add_sample, advance, horizon
 from moorage_nodes.gc.budget import Budget
-from moorage_nodes.gc.heads import NamespaceHead
+from moorage_nodes.gc.heads import NamespaceBusyError, NamespaceHead
 from moorage_nodes.gc.letting_go import Horizons, LettingGo
 from moorage_nodes.gc.marking import Mark
 from moorage_nodes.gc.pools import Pools
@@ -94,9 +93,10 @@ class Collector:
         tenure = await Tenure.begin(self._store, self._name, self._monotonic, self._tenure_seconds)
         try:
             await self._collect(tenure, report, progress or _say_nothing)
-        except MoorageError as error:
-            report.outcome, report.reason = ABORTED, error.detail
-            log.error("collection aborted", extra={"reason": error.detail})  # noqa: TRY400 the reason says it all
+        except (MoorageError, OSError) as error:  # of temporary files, say
+            report.outcome = ABORTED
+            report.reason = error.detail if isinstance(error, MoorageError) else str(error)
+            log.error("collection aborted", extra={"reason": report.reason})  # noqa: TRY400 the reason says it all
         finally:
             report.seconds = self._monotonic() - started
             try:
@@ -125,8 +125,9 @@ class Collector:
                     break
             else:
                 place = ""
-        except MoorageError:
-            await self._end_state(replace(state, begin_at=place), tenure)
+        except (MoorageError, OSError):
+            # The next run begins behind it: should it be this namespace's fault, the others have their turn first.
+            await self._end_state(replace(state, begin_at=_behind(place)), tenure)
             raise
         complete = not budget.exhausted and not report.skipped
         state = replace(state, begin_at=place, collections=state.collections + complete)
@@ -184,7 +185,7 @@ class Collector:
                 held.close()
                 await sweep.sweep_lists()
                 await sweep.sweep_objects(listed, named)
-            except (DamagedTreeError, FormatError) as error:
+            except (DamagedTreeError, FormatError, NamespaceBusyError) as error:
                 report.skipped[namespace] = error.detail
                 log.error(  # noqa: TRY400 the reason says it all
                     "namespace left out", extra={"namespace": namespace, "reason": error.detail}
@@ -196,7 +197,7 @@ class Collector:
             yield namespace
         if begin_at:
             async for namespace in scan_namespaces(self._store):
-                if namespace >= begin_at:
+                if f"{namespace}/" >= begin_at:  # in the order of the keys
                     return
                 yield namespace
 
@@ -227,6 +228,11 @@ class Collector:
         revision = (await self._store.get_many([keys.COLLECTOR_STATE])).revision
         state = add_sample(advance(state, self._clock()), revision)
         await self._write_state(state, tenure)
+
+
+def _behind(namespace: str) -> str:
+    """Where all keys end that begin with `<namespace>/`."""
+    return f"{namespace}0"
 
 
 def _say_nothing(_: str) -> None:

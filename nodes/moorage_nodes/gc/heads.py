@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from moorage.core.errors import StoreUnavailableError
+from moorage.core.errors import MoorageError
 from moorage_nodes.gc.tenure import Tenure
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import Head
@@ -133,5 +133,11 @@ def cut(items: Sequence[T], size: int) -> Iterator[list[T]]:
         yield list(items[start : start + size])
 
 
-def too_busy(namespace: str) -> StoreUnavailableError:
-    return StoreUnavailableError(f"The namespace {namespace} changes faster than it can be collected.")
+class NamespaceBusyError(MoorageError):
+    """A namespace changes faster than it can be collected: the next collection comes to it again."""
+
+    word = "namespace_busy"
+
+
+def too_busy(namespace: str) -> NamespaceBusyError:
+    return NamespaceBusyError(f"The namespace {namespace} changes faster than it can be collected.")

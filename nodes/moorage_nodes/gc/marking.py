@@ -11,7 +11,7 @@ what a call stores replaces a condemned record, which the removal compares. See 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from moorage.core.errors import DamagedTreeError
-from moorage_nodes.gc.heads import NamespaceHead
+from moorage_nodes.gc.heads import NamespaceHead, too_busy
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.bulk_reads import read_keys
 from moorage_nodes.metadata.records import FILE, Chunk, JournalEntry, Manifest
@@ -82,7 +82,7 @@ class Mark:
                 async for part in scan_list(self._store, self._namespace, manifest.segments, manifest.count):
                     self.since.update(digest for _, digest, _ in part)
         if len(self.since) > MAX_CAUGHT_UP:
-            raise DamagedTreeError(f"{self._namespace} has changed too much while it was read.")
+            raise too_busy(self._namespace)
 
     async def walk_chunks(self) -> AsyncIterator[list[tuple[bytes, KeyValue, Chunk, bool]]]:
         """All chunk records beside the mark: (digest, key as read, record, whether something holds it).

@@ -15,8 +15,9 @@ from moorage.core.errors import (
     StoreUnavailableError,
     UploadEndedError,
 )
+from moorage_nodes.gc import sweeping
 from moorage_nodes.gc.tenure import CollectorBusyError, Tenure
-from moorage_nodes.metadata import keys, records
+from moorage_nodes.metadata import keys, records, spill
 from moorage_nodes.metadata.l1 import commit as commit_module
 from moorage_nodes.metadata.l1 import preparation, segments, targets, uploads
 from moorage_nodes.metadata.l1.changes import parse_cursor, read_changes
@@ -655,31 +656,79 @@ async def test_a_dry_run_tells_and_changes_nothing(bed):
     assert dict(report.rows())["would be removed"] == "1"
 
 
-async def test_a_run_begins_where_the_last_one_ended(bed):
-    for namespace in ("a", "b", "c"):
+async def test_a_run_goes_on_behind_the_namespace_that_aborted_the_last_one(bed):
+    names = ["a", "b-c", "b", "b0", "c"]  # in the order of their keys
+    for namespace in names:
         await bed.store.transact(Txn(then=(Put(keys.head(namespace), records.encode(Head())),)))
-    seen: list[str] = []
     good = bed.pools
 
     class Failing:
         names = ("p1",)
 
         async def list_objects(self, pool, namespace):
-            seen.append(namespace)
             if namespace == "b":
                 raise StoreUnavailableError("not now")
             return
             yield
 
-    bed.pools = Failing()
-    await bed.collector().run()
-    await bed.collector().run()
-    assert seen == ["a", "b", "b"]
-    bed.pools = good
-    await bed.collect()
     told: list[str] = []
+    bed.pools = Failing()
     await bed.collector().run(told.append)
-    assert told == ["a", "b", "c"]
+    assert told == ["a", "b-c", "b"]
+    told.clear()
+    await bed.collector().run(told.append)
+    assert told == ["b0", "c", "a", "b-c", "b"]
+    told.clear()
+    bed.pools = good
+    report = await bed.collector().run(told.append)
+    assert told == ["b0", "c", "a", "b-c", "b"]
+    assert report.outcome == "complete"
+    told.clear()
+    await bed.collector().run(told.append)
+    assert told == names
+
+
+async def test_a_namespace_that_never_stands_still_is_left_out_and_told(bed, monkeypatch):
+    await abandon(bed, b"junk")
+    monkeypatch.setattr(sweeping, "MAX_ATTEMPTS", 3)
+    writer = bed.beside()
+    original = bed.store.transact
+    numbers = count()
+
+    async def be_first(txn):
+        if any(isinstance(op, Txn) for op in txn.then):
+            begun = await writer.begin(f"f{next(numbers)}")
+            await writer.commit(begun.id, f"f{next(numbers) - 1}", 1, [])
+        return await original(txn)
+
+    frail = bed.beside(Before(bed.store, be_first))
+    report = await frail.collector().run()
+    assert (report.outcome, list(report.skipped)) == ("incomplete", [NAMESPACE])
+    assert "faster" in report.skipped[NAMESPACE]
+    assert (await bed.collect()).condemned == 1
+
+
+class Before:
+    """A store with another way to transact."""
+
+    def __init__(self, inner, transact):
+        self._inner, self.transact = inner, transact
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+
+async def test_a_full_disk_aborts_the_run(bed, monkeypatch):
+    await bed.write("f", 0, {"a": b"1"})
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spill.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(spill.SortedSpill.__init__, "__defaults__", (1,))
+    report = await bed.collector().run()
+    assert (report.outcome, "space" in report.reason) == ("aborted", True)
+    assert await bed.read("f") == b"1"
 
 
 async def test_reports_are_json(bed):
