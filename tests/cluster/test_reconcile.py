@@ -9,7 +9,8 @@ from operator_bed.cluster import grant
 from operator_bed.controllers import controllers
 from operator_bed.manifests import build_access_point, build_cluster, build_pool, build_realm
 
-from moorage_operator.kube.errors import KubeInvalidError
+from moorage_operator.kube import cache
+from moorage_operator.kube.errors import KubeConflictError, KubeInvalidError, KubeUnavailableError
 from moorage_operator.kube.kinds import (
     ACCESS_POINT,
     BLOCK_POOL,
@@ -22,6 +23,7 @@ from moorage_operator.kube.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
+from moorage_operator.reconcile.operator import Operator
 from moorage_operator.resources.context import Images
 
 ALL = {"files-auth", "files-proxy", "main-l1", "main-l2", "main-l3", "pool-block"}
@@ -496,3 +498,58 @@ async def test_a_deletion_that_cannot_be_finished_does_not_hang(bed: Bed) -> Non
             return await bed.kube.get(METADATA_CLUSTER, bed.namespace, "main") is None
 
         await bed.until(gone)
+
+
+async def test_a_cluster_of_which_nothing_ever_ran_may_be_taken_off_the_list(bed: Bed) -> None:
+    both = build_access_point(clusters=("main", "other"))
+    other = build_cluster("other", blockPools=[{"name": "missing"}])
+    for manifest in (build_pool(), build_cluster(), other, both):
+        await bed.put(manifest)
+    async with controllers(bed.kube, bed.namespace), bed.running():
+        await bed.until(lambda: bed.ready([build_pool(), build_cluster()]))
+        await bed.put(build_access_point())
+        await bed.until(lambda: _has(bed, other, "Accepted", ("False", "NotReferenced")))
+        await bed.until(lambda: bed.ready(build_realm()))
+
+
+async def test_an_api_server_that_throttles_conflicts_and_breaks_off_only_delays(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of nine requests fail, one of them after it was carried out."""
+    monkeypatch.setattr(cache, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(cache, "LONGEST_PAUSE", 0.05)
+    count = 0
+
+    def trouble(operator: Operator) -> None:
+        original = operator.kube._request
+
+        async def request(*arguments: Any, **named: Any) -> Any:
+            nonlocal count
+            count += 1
+            number = count
+            errors = (
+                KubeUnavailableError("throttled", status=429, retry_after=0.01),
+                KubeConflictError("somebody was faster", status=409),
+                KubeUnavailableError("the answer was lost"),
+            )
+            if number % 9 == 0:
+                raise errors[number // 9 % 3]
+            answer = await original(*arguments, **named)
+            if number % 9 == 4:
+                raise errors[number // 9 % 3]
+            return answer
+
+        operator.kube._request = request  # type: ignore[method-assign]
+
+    await put_all(bed)
+    async with controllers(bed.kube, bed.namespace), bed.running(prepare=trouble) as operator:
+        operator.queue._spread = lambda: 0.05  # instead of waiting for the next try
+
+        await bed.until(lambda: bed.ready(build_realm()))
+        assert count > 60
+    async with controllers(bed.kube, bed.namespace), bed.running():
+        await bed.until(lambda: bed.ready(build_realm()))
+        await bed.settled()
+        since = bed.api.audit_position()
+        await bed.settled()
+        assert bed.writes(since) == []

@@ -184,7 +184,9 @@ class Operator:
                 log.warning("resources not listed", extra={"reason": error.detail})
                 await asyncio.sleep(2)
                 continue
-            self.synced.set()
+            if not self.synced.is_set():
+                self.synced.set()
+                self.world.forget_plans()
             await asyncio.sleep(RESYNC_SECONDS)
 
     async def resync(self) -> None:
@@ -223,8 +225,11 @@ class Operator:
             self.metrics.observe_pass(key[0], result, started)
 
     def _in_use(self, access_point: Resource, resource: Resource) -> bool:
-        """Nobody has said otherwise."""
-        return bool(access_point) and bool(resource)
+        """Unless nothing was ever built for it. Servers do not tell yet whether they hold users or chunks, so what ran
+        once counts as in use; so does everything before we know what runs.
+        """
+        known = self.synced.is_set()
+        return access_point.deleting is None and (not known or bool(self.world.owned(resource.key)))
 
     def _statuses(self) -> list[tuple[str, str, str, dict[str, object]]]:
         found = map(self.world.resource, self.world.keys())

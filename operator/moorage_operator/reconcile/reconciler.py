@@ -24,7 +24,7 @@ from moorage_operator.reconcile.judging import (
 from moorage_operator.reconcile.preparing import Prepared, Preparer
 from moorage_operator.reconcile.realms import NamespacePlan, key_of, members
 from moorage_operator.reconcile.resource import KIND_BY_NAME, Resource, ResourceKey
-from moorage_operator.reconcile.rollout import WORKLOADS, Progress, observe_progress
+from moorage_operator.reconcile.rollout import WORKLOADS, Progress, gave_up, observe_progress
 from moorage_operator.reconcile.secret_keeper import ForeignSecretError
 from moorage_operator.reconcile.servers import Servers
 from moorage_operator.reconcile.space import judge_space
@@ -249,6 +249,8 @@ class Reconciler:
             report.parts.append(progress)
             if not progress.settled and progress.why_not not in report.waits:
                 report.waits.append(progress.why_not)
+            if not progress.settled and gave_up(found):
+                report.stall("ProgressDeadlineExceeded", progress.why_not)
         if resource.manifest is not None and resource.manifest.spec.hibernated and not report.waits:
             report.idle = Finding("Ready", "False", "Hibernated", "spec.hibernated is true: nothing runs.")
 

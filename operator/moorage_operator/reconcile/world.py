@@ -64,10 +64,9 @@ class World:
             self._plans[namespace] = found
         return found
 
-    def usage_changed(self, namespace: str) -> None:
-        """What `in_use` would say is something else now."""
-        self._plans.pop(namespace, None)
-        self._wake_all(namespace)
+    def forget_plans(self) -> None:
+        """What `in_use` says may be something else now."""
+        self._plans.clear()
 
     def live(self, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         meta = manifest["metadata"]
