@@ -6,7 +6,7 @@ import io
 import itertools
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,12 @@ class Bed:
         async with asyncio.timeout(PATIENCE):
             while await self.state_of(user, node_id) != "deleted":
                 await asyncio.sleep(0.02)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await condition():
+            await asyncio.sleep(0.02)
 
 
 async def next_message(socket: ClientConnection, kind: str | None = None) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+from notify_bed import Bed, running_bed
 
 from moorage_nodes.notify.elapsed import ElapsedClock
 from moorage_nodes.notify.queue import Ask, Queue
@@ -89,3 +90,15 @@ def ask():
         )
 
     return build
+
+
+@pytest.fixture(scope="module")
+async def bed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bed]:
+    """L1 and two notification servers on real sockets."""
+    async with running_bed(tmp_path_factory.mktemp("realm")) as running:
+        yield running
+
+
+@pytest.fixture
+def user(bed: Bed) -> str:
+    return bed.new_user()
