@@ -3,7 +3,7 @@
 import pytest
 from upload_bed import NAMESPACE, Bed, digest_of, entry, make_cluster
 
-from moorage.core.errors import CompactedError, DamagedTreeError
+from moorage.core.errors import CompactedError, DamagedTreeError, StoreUnavailableError
 from moorage_nodes.metadata import keys, scan
 from moorage_nodes.metadata.l1 import commit as commit_module
 from moorage_nodes.metadata.l1 import preparation, segments, targets, uploads
@@ -92,6 +92,40 @@ async def test_what_was_there_all_the_time_is_given_once_though_the_past_is_comp
     assert [name for name in seen if b"+" not in name] == names
     with pytest.raises(CompactedError):
         async for _ in scan.scan_range(store, b"k", b"l", revision=1):
+            pass
+
+
+class Breaking:
+    """A store whose scans break off behind the first batch, so many times."""
+
+    def __init__(self, inner, times):
+        self.inner, self.times = inner, times
+
+    async def scan(self, *args, **options):
+        async for kvs in self.inner.scan(*args, **options):
+            yield kvs[:10]
+            if self.times:
+                self.times -= 1
+                raise StoreUnavailableError("broken off")
+            if kvs[10:]:
+                yield kvs[10:]
+
+
+async def test_a_scan_that_breaks_off_goes_on_behind_the_last_key_and_one_that_stays_broken_is_given_up(
+    store,
+):
+    names = [b"k%02d" % n for n in range(40)]
+    await store.transact(Txn(then=tuple(Put(name, b"") for name in names)))
+    found = [kv.key async for kvs in scan.scan_range(Breaking(store, 2), b"k", b"l") for kv in kvs]
+    assert found == names
+
+    class Broken:
+        async def scan(self, *_, **__):
+            raise StoreUnavailableError("away")
+            yield
+
+    with pytest.raises(StoreUnavailableError):
+        async for _ in scan.scan_range(Broken(), b"k", b"l"):
             pass
 
 

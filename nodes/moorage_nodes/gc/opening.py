@@ -15,7 +15,7 @@ from moorage_nodes.server import Shared
 from moorage_nodes.settings import Cluster, Gc, Settings
 from moorage_nodes.stores.contracts import MetadataStore
 
-NICE = 10
+NICE = 5
 
 
 def stand_back() -> None:

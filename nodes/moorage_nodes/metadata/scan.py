@@ -10,12 +10,13 @@ that is compacted meanwhile, goes on behind the last key at a newer one: so it g
 from its beginning to its end, and of the others some.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from msgspec import Struct
 
-from moorage.core.errors import CompactedError, DamagedTreeError
+from moorage.core.errors import CompactedError, DamagedTreeError, StoreUnavailableError
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import (
     SEGMENT_ENTRIES,
@@ -33,6 +34,8 @@ from moorage_nodes.stores.contracts import KeyValue, MetadataStore, Range
 R = TypeVar("R", bound=Struct)
 SEGMENTS_TOGETHER = 4  # read at once, about 700 kB with usual names
 NAMESPACES_END = b"n0"  # behind "n/"
+MAX_FAILURES = 3  # of one read, one after the other
+FAILURE_PAUSE = 0.1  # seconds, and more each time
 
 
 async def scan_namespaces(
@@ -52,15 +55,23 @@ async def scan_namespaces(
 async def scan_range(
     store: MetadataStore, start: bytes, end: bytes, *, revision: int = 0, keys_only: bool = False
 ) -> AsyncIterator[Sequence[KeyValue]]:
-    """Every key of the range, in order (see above)."""
+    """Every key of the range, in order (see above). A read that fails is tried again behind the last key, a few times:
+    a store that is busy must not end what has read for minutes.
+    """
+    failures = 0
     while True:
         try:
             async for kvs in store.scan(start, end, revision=revision, keys_only=keys_only):
                 yield kvs
-                start = kvs[-1].key + b"\0"
+                start, failures = kvs[-1].key + b"\0", 0
         except CompactedError:
             if revision:
                 raise
+        except StoreUnavailableError:
+            failures += 1
+            if failures > MAX_FAILURES:
+                raise
+            await asyncio.sleep(FAILURE_PAUSE * failures)
         else:
             return
 
