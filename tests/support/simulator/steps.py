@@ -12,6 +12,7 @@ from simulator.device import Device, chunk_of
 from simulator.history import History, Operation
 from simulator.listener import Listener
 from simulator.loop import VirtualLoop, run_virtually
+from simulator.network import Asked
 from simulator.process import Script, Weather
 from simulator.scenario import HOUR, small_limits
 from simulator.witness import Limits, Violation
@@ -105,6 +106,29 @@ async def tell(device: Device) -> None:
     await same(device, "f0", [chunk_of(0)])
 
 
+async def bring_back_again(device: Device) -> None:
+    """A repeat that is answered from memory leaves alone what has come since: its clients are told, and it ends."""
+    phone = Device(device.world, device.history, USER, "phone", random.Random(4), keys=0.0)
+    listener = Listener(phone, answers=1.0)
+    await listener.poll()
+    done(await device.save_as("f0", 0, [chunk_of(0)], "planned", {}))
+    for version in (1, 3):
+        body = {"client_version": version, "client_id": device.id}
+        done(await device.delete_as("delete_file", "f0", body))
+        op = device.begin("undelete", "f0")
+        asked = Asked("POST", "/undelete/f0", headers={"idempotency-key": "the same"})
+        await device.insist(op, "l1", asked, {})
+        done(op)
+    for _ in range(100):
+        await listener.poll()
+        if listener.acknowledged:
+            break
+        await asyncio.sleep(1.0)
+    else:
+        raise Violation("told until it is acknowledged", "the second deletion was told to nobody")
+    await finished(device)
+
+
 async def collect(device: Device) -> None:
     """Of a file one version stays, of another none; a packed object is written anew."""
     world = device.world
@@ -136,6 +160,7 @@ ROWS: dict[str, Row] = {
     "deletion that is cancelled": cancel,
     "deletion and undeletion of a directory": delete_directory,
     "telling devices": tell,
+    "undeletion that comes again": bring_back_again,
     "collection": collect,
 }
 

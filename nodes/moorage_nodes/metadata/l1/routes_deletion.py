@@ -17,6 +17,7 @@ from moorage_nodes.metadata.l1.deletion import (
     plan_delete_directory,
     plan_delete_file,
     plan_find_pending,
+    plan_observe,
 )
 from moorage_nodes.metadata.l1.trash import parse_cursor, plan_list_trash, plan_undelete
 from moorage_nodes.notification_ids import build_notification_id
@@ -79,7 +80,8 @@ async def undelete(call: Call[L1]) -> NodeAnswer:
         repeat_of(call, "undelete", node_id, body),
         NodeAnswer,
     )
-    if pending:
+    if pending and await call.server.namespaces.read(caller.namespace, plan_observe(pending)) is None:
+        # Not so where a repeat was answered from memory: what is pending now has come since.
         call.server.deletions.withdraw(caller.namespace, pending)
     return answer
 
