@@ -13,7 +13,7 @@ from moorage_operator.kube.errors import (
     KubeUnavailableError,
     NotLeaderError,
 )
-from moorage_operator.kube.kinds import CONFIG_MAP, HTTP_ROUTE, INGRESS, SECRET, SERVICE, Kind
+from moorage_operator.kube.kinds import CONFIG_MAP, INGRESS, SECRET, SERVICE, Kind
 
 
 def config_map(namespace: str, name: str = "one", **data: str) -> dict:
@@ -134,7 +134,8 @@ async def test_a_watch_from_before_a_compaction_says_that_it_must_start_over(
 async def test_the_cluster_says_which_kinds_it_serves(kube: Kube) -> None:
     assert await kube.knows(INGRESS)
     assert await kube.knows(SERVICE)
-    assert not await kube.knows(HTTP_ROUTE)
+    assert not await kube.knows(Kind("nobody.example.com/v1", "Nothing", "nothings"))
+    assert not await kube.knows(Kind(INGRESS.api_version, "Nothing", "nothings"))
 
 
 async def test_a_kubeconfig_is_enough_to_connect(api_server: ApiServer, namespace: str) -> None:

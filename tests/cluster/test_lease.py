@@ -67,9 +67,16 @@ async def test_a_holder_that_renews_is_never_followed(kube: Kube, namespace: str
     keeping = asyncio.create_task(holder.keep())
     other = Lease(kube, namespace, "operator", "other", clock)
     task = asyncio.create_task(other.acquire())
-    for _ in range(20):
-        clock.now += 5
-        await asyncio.sleep(0.06)
+    for _ in range(10):
+        before = await kube.get(LEASE, namespace, "operator")
+
+        async def renewed(before: object = before) -> bool:
+            return await kube.get(LEASE, namespace, "operator") != before
+
+        async with asyncio.timeout(60):
+            while not await renewed():
+                await asyncio.sleep(0.02)
+        clock.now += 14
     assert holder.holds()
     assert not other.holds()
     for one in (keeping, task):
