@@ -11,7 +11,7 @@ from real_servers.kubernetes import ApiServer
 
 from moorage_operator.kube.client import Kube
 
-TEST_SECONDS = 90
+TEST_SECONDS = 400
 """For the test alone: its fixtures may have to build the API server first."""
 
 

@@ -19,7 +19,7 @@ from moorage_operator.reconcile.space import Space
 from moorage_operator.resources.context import Images
 
 IMAGES = Images(nodes="moorage:test", etcd="etcd:test")
-SETTLE_SECONDS = 60.0
+SETTLE_SECONDS = 150.0
 
 
 def connect(api: ApiServer, user: str = ADMIN) -> Connection:
@@ -80,7 +80,7 @@ class Bed:
         tasks = [asyncio.create_task(watcher.run()) for watcher in hearing]
         tasks.append(asyncio.create_task(operator.run()))
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(SETTLE_SECONDS):
                 await operator.synced.wait()
             yield operator
         finally:
