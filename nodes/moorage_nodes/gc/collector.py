@@ -130,7 +130,8 @@ class Collector:
             await self._end_state(replace(state, begin_at=_behind(place)), tenure)
             raise
         complete = not budget.exhausted and not report.skipped
-        state = replace(state, begin_at=place, collections=state.collections + complete)
+        counted = complete and not self._rules.dry_run
+        state = replace(state, begin_at=place, collections=state.collections + counted)
         await self._end_state(state, tenure)
         report.collections = state.collections
         report.outcome = COMPLETE if complete else CAPPED if budget.exhausted else INCOMPLETE

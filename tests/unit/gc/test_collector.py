@@ -654,6 +654,7 @@ async def test_a_dry_run_tells_and_changes_nothing(bed):
     assert after == before
     assert await bed.object_names() == objects
     assert dict(report.rows())["would be removed"] == "1"
+    assert report.collections == 1  # which this one is none of
 
 
 async def test_a_run_goes_on_behind_the_namespace_that_aborted_the_last_one(bed):
