@@ -131,7 +131,8 @@ def run_api_server(*options: str) -> Iterator[ApiServer]:
             "cert-dir": folder / "certs",
             "token-auth-file": folder / "tokens.csv",
             "authorization-mode": "RBAC",
-            "service-cluster-ip-range": "10.0.0.0/24",
+            # Every test makes Services in a namespace of its own, and none is ever collected.
+            "service-cluster-ip-range": "10.64.0.0/16",
             "service-account-issuer": "https://moorage-test.invalid",
             "service-account-key-file": folder / "accounts.pub",
             "service-account-signing-key-file": folder / "accounts.key",
