@@ -14,6 +14,10 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.lock").read_text()
 LOCKED = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK, re.MULTILINE))
 WHEELS_LOCK = (ROOT / "operator/moorage_operator/local/wheels.lock").read_text()
+IMAGE, BUILD = (
+    dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+    for name in ("image.lock", "build.lock")
+)
 LOCKED_WHEELS = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", WHEELS_LOCK, re.MULTILINE))
 
 
@@ -38,6 +42,18 @@ def test_the_lock_meets_every_requirement_of_the_project() -> None:
 
 def test_the_lock_of_wheels_meets_the_tools_group() -> None:
     assert unmet(PYPROJECT["dependency-groups"]["tools"], LOCKED_WHEELS) == [], "run `make lock`"
+
+
+def test_the_image_holds_what_servers_and_operator_need_in_the_versions_that_are_tested() -> None:
+    project = PYPROJECT["project"]
+    extras = project["optional-dependencies"]
+    assert unmet([*project["dependencies"], *extras["nodes"], *extras["operator"]], IMAGE) == [], (
+        "run `make lock`"
+    )
+    assert {name: version for name, version in IMAGE.items() if LOCKED.get(name) != version} == {}, (
+        "run `make lock`"
+    )
+    assert unmet(PYPROJECT["dependency-groups"]["build"], BUILD) == [], "run `make lock`"
 
 
 def test_the_build_requirements_are_locked_too() -> None:
