@@ -104,13 +104,6 @@ MUTANTS = (
         "compares = self.fences",
     ),
     Mutant(
-        "mark once",
-        f"{GC}.sweeping",
-        "Sweep.sweep_chunks",
-        "if is_held:",
-        "if is_held and chunk.state != CHUNK_CONDEMNED:",
-    ),
-    Mutant(
         "remove without a grace",
         f"{GC}.sweeping",
         "Sweep.sweep_chunks",
@@ -189,27 +182,6 @@ MUTANTS = (
         "pass",
     ),
     Mutant(
-        "what was prepared is used after a collection",
-        f"{L1}.commit",
-        "_Commits._draft",
-        "if (prepared.base, prepared.generation) != (file.base, view.state.head.generation):",
-        "if prepared.base != file.base:",
-    ),
-    Mutant(
-        "knowledge outlives a collection",
-        "moorage_nodes.metadata.knowledge",
-        "Knowledge._catch_up",
-        "or old.head.generation != fresh.head.generation",
-        "",
-    ),
-    Mutant(
-        "a record that was registered anew is removed",
-        f"{GC}.sweeping",
-        "Sweep._write_part",
-        "tuple(unchanged(each.kv.key, each.kv.mod_revision) for each in group),",
-        "(),",
-    ),
-    Mutant(
         "acknowledge twice",
         f"{NOTIFY}.queue",
         "plan_acknowledge",
@@ -222,13 +194,6 @@ MUTANTS = (
         "plan_acknowledge",
         "due=notification.due if left or notification.skipped else 0,",
         "due=0,",
-    ),
-    Mutant(
-        "a deadline forgets what had passed before",
-        f"{NOTIFY}.elapsed",
-        "Reading.due_after",
-        "self.elapsed + self.step + int(seconds * 1000)",
-        "self.elapsed + int(seconds * 1000)",
     ),
     Mutant(
         "a device is not told",
