@@ -62,10 +62,21 @@ def store_and_read(http: httpx.Client, url: str, user: dict[str, str]) -> None:
 def call(
     http: httpx.Client, method: str, url: str, headers: dict[str, str] | None = None, **body: object
 ) -> httpx.Response:
-    response = http.request(method, url, headers=headers, **body)  # type: ignore[arg-type]
-    if not response.is_success:
-        sys.exit(f"{method} {url}: {response.status_code} {response.text[:500]}")
-    return response
+    """503 and no answer mean: the same request once more."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        said = "no answer"
+        try:
+            response = http.request(method, url, headers=headers, **body)  # type: ignore[arg-type]
+            if response.is_success:
+                return response
+            said = f"{response.status_code} {response.text[:500]}"
+            again = response.status_code == 503
+        except httpx.TransportError:
+            again = True
+        if not again or time.monotonic() > deadline:
+            sys.exit(f"{method} {url}: {said}")
+        time.sleep(1)
 
 
 if __name__ == "__main__":
