@@ -68,6 +68,7 @@ ALWAYS: list[tuple[Any, str, Any]] = [
     (clients.Clients.__init__, "__defaults__", (monotonic,)),
     (delivery.Delivery.__init__, "__defaults__", (monotonic,)),
     (hub.Hub.__init__, "__defaults__", (monotonic,)),
+    (settling.Settling.__init__, "__defaults__", (monotonic,)),
 ]
 SMALL: list[tuple[Any, str, Any]] = [
     *((module, "INLINE_ENTRIES", 2) for module in (commit, preparation, targets, uploads)),
