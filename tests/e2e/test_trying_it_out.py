@@ -119,5 +119,3 @@ def test_two_operators_keep_to_their_namespaces_and_one_that_is_down_holds_up_no
     operators("scale", "deployment/other-moorage", "--replicas=0")
     wait_until(lambda: not operators.pods("app.kubernetes.io/name=moorage-operator"), 60, "it is down")
     tenant("delete", "namespace", "try-tenant", "--wait=true", "--timeout=90s")
-    operators("scale", "deployment/other-moorage", "--replicas=1")
-    operators("rollout", "status", "deployment/other-moorage", "--timeout=60s")
