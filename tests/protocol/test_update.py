@@ -169,6 +169,17 @@ def test_the_same_commit_again_answers_the_same_even_after_newer_ones(user: User
     assert user.metadata("file")["version"] == 2
 
 
+def test_a_commit_of_other_chunks_under_a_spent_token_is_a_conflict_and_not_said_to_be_committed(user: User):
+    user.save("held", PARTS)
+    named, other = [hash_of(part) for part in PARTS[:2]], [hash_of(PARTS[2])]
+    token = user.begin("file")["upload_token"]
+    first = check_ok(user.commit("file", token, 1, chunks=named))
+    check_conflict(user.commit("file", token, 1, chunks=other), 1)
+    check_conflict(user.commit("file", token, 1, chunks=named[::-1]), 1)
+    assert check_ok(user.commit("file", token, 1, chunks=named)) == first
+    assert user.read("file") == b"".join(PARTS[:2])
+
+
 def test_one_commit_sent_many_times_at_once_happens_once(user: User):
     token = begin_and_store(user, "file", 0, b"one")
     with ThreadPoolExecutor(8) as pool:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from moorage.core.errors import (
+    ConflictError,
     InvalidVersionError,
     MoorageError,
     UploadEndedError,
@@ -246,6 +247,12 @@ class _Commits:
         key = keys.manifest(self.view.namespace, commit.file_id, commit.new_version)
         manifest = self.view.record(Manifest, key)
         if manifest is not None and manifest.upload == self.upload_id:
+            if not commit.is_content_of(manifest):  # `committed` would let the client drop what nobody has
+                node = tree.observe_node(self.view, commit.file_id)
+                raise ConflictError(
+                    f"This upload has made version {commit.new_version} of other chunks: begin a new one on that.",
+                    server_version=commit.new_version if node is None else node.version,
+                )
             return commit.new_version
         raise UploadEndedError(
             f"This upload has ended, or is not of {commit.file_id!r}: begin a new one with /update."

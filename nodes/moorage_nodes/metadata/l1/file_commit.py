@@ -1,13 +1,14 @@
 """What a commit is asked for of one file, what was made ready for it, and what may become of it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from moorage.core.errors import MoorageError
-from moorage_nodes.metadata.l1.entries import Id, Summary
+from moorage_nodes.metadata.l1.entries import Id, Summary, id_of
 from moorage_nodes.metadata.l1.targets import NotPreparedError
-from moorage_nodes.metadata.records import Entry
+from moorage_nodes.metadata.records import Entry, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,16 @@ class FileCommit:
         object.__setattr__(
             self, "hashes", hashes if hashes is not None and len(hashes) == len(self.ids or ()) else None
         )
+
+    def is_content_of(self, manifest: Manifest) -> bool:
+        """Whether that version is what is asked for. A long list of the client's own names is only counted."""
+        if self.ids is None:
+            return True
+        if not manifest.segments:
+            return [id_of(entry) for entry in manifest.entries] == list(self.ids)
+        if self.hashes is not None:
+            return hashlib.sha256(b"".join(self.hashes)).digest() == manifest.digest
+        return len(self.ids) == manifest.count
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,17 @@ async def test_a_long_commit_again_answers_the_same(bed: Bed, other_bed: Bed):
         await bed.commit(upload, "f", 2)
 
 
+@pytest.mark.parametrize("names", [False, True])
+async def test_a_long_commit_of_other_chunks_under_a_spent_token_is_a_conflict(bed: Bed, names: bool):
+    parts = parts_of(LONG)
+    upload = await save(bed, "f", 0, parts, names)
+    same = [f"chunk_{number}" if names else hash_of(part) for number, part in enumerate(parts)]
+    assert await bed.commit(upload, "f", 1, same) == 1
+    with pytest.raises(ConflictError) as conflict:
+        await bed.commit(upload, "f", 1, same[1:])
+    assert conflict.value.server_version == 1
+
+
 async def test_a_version_may_go_from_long_to_short_and_back(bed: Bed):
     long, short = parts_of(LONG), parts_of(3, "short")
     for base, parts in enumerate([long, short, long, short]):
