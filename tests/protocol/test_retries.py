@@ -100,3 +100,34 @@ def test_a_batch_sent_again_after_its_answer_was_lost_is_the_same(user: User):
     answers = [check_ok(user.l1.post("/files:batch_commit", json=body)) for _ in range(3)]
     assert answers[0] == answers[1] == answers[2]
     assert {each["version"] for each in user.listing().values()} == {1}
+
+
+def test_a_batch_commit_sent_again_under_its_key_answers_as_before_and_the_key_is_of_its_arguments(
+    user: User,
+):
+    files = [{"file_id": file_id, "client_version": 0} for file_id in ("one", "two")]
+    token = check_ok(user.l1.post("/files:batch_update", json={"files": files}))["upload_token"]
+    commits = [{"file_id": file_id, "new_version": 1, "chunks": []} for file_id in ("one", "two")]
+    body = {"upload_token": token, "files": commits}
+    first = check_ok(user.l1.post("/files:batch_commit", json=body, headers=KEY))
+    user.save("one", [b"newer"], base=1)
+    assert check_ok(user.l1.post("/files:batch_commit", json=body, headers=KEY)) == first
+    other = {"upload_token": token, "files": commits[:1]}
+    check_error(
+        user.l1.post("/files:batch_commit", json=other, headers=KEY), 422, word="idempotency_key_reused"
+    )
+    assert user.read("one") == b"newer"
+
+
+def test_a_batch_commit_that_failed_in_part_is_judged_anew_under_its_key(user: User):
+    chunk = {"hash": hash_of(b"text"), "size": 4}
+    files = [{"file_id": file_id, "client_version": 0, "chunks": [chunk]} for file_id in ("one", "two")]
+    token = check_ok(user.l1.post("/files:batch_update", json={"files": files}))["upload_token"]
+    commits = [{"file_id": "one", "new_version": 1, "chunks": []}, {"file_id": "two", "new_version": 1}]
+    body = {"upload_token": token, "files": commits}
+    before = check_ok(user.l1.post("/files:batch_commit", json=body, headers=KEY))
+    user.store_chunks(token, {hash_of(b"text"): b"text"})
+    after = check_ok(user.l1.post("/files:batch_commit", json=body, headers=KEY))
+    assert [each["status"] for each in before["files"]] == ["committed", "error"]
+    assert [each["status"] for each in after["files"]] == ["committed", "committed"]
+    assert (user.read("one"), user.read("two")) == (b"", b"text")

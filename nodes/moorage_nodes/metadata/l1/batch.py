@@ -11,7 +11,7 @@ from moorage_nodes.metadata.l1.commit import plan_commit, plan_commits
 from moorage_nodes.metadata.l1.context import L1, Caller, change
 from moorage_nodes.metadata.l1.file_commit import FileCommit, Prepared
 from moorage_nodes.metadata.l1.preparation import prepare_commit
-from moorage_nodes.metadata.l1.repeats import Repeat
+from moorage_nodes.metadata.l1.repeats import Repeat, plan_recall
 from moorage_nodes.metadata.l1.targets import NotPreparedError
 
 MAX_PREPARATIONS = 8
@@ -33,12 +33,32 @@ async def commit_file(
 
 
 async def commit_files(
-    server: L1, caller: Caller, upload_id: str, commits: Sequence[FileCommit], request: str = ""
+    server: L1,
+    caller: Caller,
+    upload_id: str,
+    commits: Sequence[FileCommit],
+    repeat: Repeat | None = None,
 ) -> list[int | MoorageError]:
-    """Each file's new version, or why there is none, in the order of `commits`. `request`: the idempotency key.
+    """Each file's new version, or why there is none, in the order of `commits`. What was committed under a key is
+    kept under it when all were; the others are judged anew.
 
-    `StoreUnavailableError`: some may be committed; the same call again answers for all.
+    `StoreUnavailableError`: some may be committed; the same call again answers for all. `IdempotencyKeyReusedError`.
     """
+    if repeat is None:
+        return await _commit_in_turn(server, caller, upload_id, commits, "")
+    known = await server.namespaces.read(caller.namespace, plan_recall(repeat, list[int]))
+    if known is not None:
+        return list(known)
+    results = await _commit_in_turn(server, caller, upload_id, commits, repeat.key)
+    versions = [result for result in results if isinstance(result, int)]
+    if len(versions) == len(results):
+        await change(server, caller, lambda _: versions, repeat, list[int])
+    return results
+
+
+async def _commit_in_turn(
+    server: L1, caller: Caller, upload_id: str, commits: Sequence[FileCommit], request: str
+) -> list[int | MoorageError]:
     results: list[int | MoorageError] = []
     while len(results) < len(commits):
         left = commits[len(results) :]

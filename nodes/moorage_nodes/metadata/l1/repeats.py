@@ -44,25 +44,38 @@ def parse_repeat(header: str | None, operation: str, *arguments: object) -> Repe
     return Repeat(key, hashlib.sha256(msgspec.msgpack.encode((operation, *arguments))).digest())
 
 
+def plan_recall(repeat: Repeat, kind: type[T]) -> Plan[T | None]:
+    """What was answered under this key; None when it is new; 422 when that was with other arguments."""
+
+    def recall(view: View) -> T | None:
+        known = view.record(Remembered, keys.idempotency(view.namespace, repeat.key))
+        if known is None:
+            return None
+        if known.arguments != repeat.arguments:
+            raise IdempotencyKeyReusedError(
+                "This `Idempotency-Key` was used with other arguments; every request needs a key of its own.",
+                field="Idempotency-Key",
+            )
+        return msgspec.msgpack.decode(known.result, type=kind)
+
+    return recall
+
+
 def plan_once(plan: Plan[T], repeat: Repeat | None, kind: type[T]) -> Plan[T]:
     """`plan`, or what it returned when it first ran under this key; 422 when that was with other arguments.
 
-    `kind` is the plan's result type, which msgpack must carry there and back.
+    `kind` is the plan's result type, which msgpack must carry there and back; its results are never None.
     """
     if repeat is None:
         return plan
+    recall = plan_recall(repeat, kind)
 
     def once(view: View) -> T:
-        key = keys.idempotency(view.namespace, repeat.key)
-        known = view.record(Remembered, key)
+        known = recall(view)
         if known is not None:
-            if known.arguments != repeat.arguments:
-                raise IdempotencyKeyReusedError(
-                    "This `Idempotency-Key` was used with other arguments; every request needs a key of its own.",
-                    field="Idempotency-Key",
-                )
-            return msgspec.msgpack.decode(known.result, type=kind)
+            return known
         result = plan(view)
+        key = keys.idempotency(view.namespace, repeat.key)
         view.put(key, Remembered(1, view.now, repeat.arguments, msgspec.msgpack.encode(result)))
         return result
 

@@ -133,9 +133,7 @@ async def batch_commit(call: Call[L1]) -> BatchCommitAnswer:
         file_id = caller.node_id(file.file_id, f"{field}file_id")
         wanted.append(_parse_commit(file_id, file.new_version, file.chunks, file.attrs, field))
     _refuse_twice([each.file_id for each in wanted])
-    repeat = repeat_of(call, "batch_commit", body)
-    request = "" if repeat is None else repeat.key
-    results = await commit_files(server, caller, upload_id, wanted, request)
+    results = await commit_files(server, caller, upload_id, wanted, repeat_of(call, "batch_commit", body))
     return BatchCommitAnswer(
         files=[
             _refused(file.file_id, result)
