@@ -143,7 +143,6 @@ class Process:
     """One server: both planes, from their sockets to the drain."""
 
     def __init__(self, shared: Shared, server: Server[Any], access: AccessLog) -> None:
-        settings = shared.settings
         self._shared = shared
         self._server = server
         self._access = access
@@ -158,7 +157,7 @@ class Process:
         internal = build_app(
             [
                 Mount("", server.internal, server.context),
-                Mount("", build_probe_routes(settings.role), self.probes),
+                Mount("", build_probe_routes(), self.probes),
             ],
             verifier=shared.verifier,
         )

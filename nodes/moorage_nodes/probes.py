@@ -139,11 +139,11 @@ async def openapi(call: Call[Probes]) -> Response:
     return json_response(await asyncio.to_thread(build_description, probes.public, title))
 
 
-def build_probe_routes(role: str) -> Routes[Probes]:
+def build_probe_routes() -> Routes[Probes]:
     routes: Routes[Probes] = Routes()
     routes.get("/healthz", allow=PUBLIC)(healthz)
     routes.get("/readyz", allow=PUBLIC)(readyz)
     routes.get("/metrics", allow=PUBLIC)(metrics)
     routes.get("/openapi.json", allow=PUBLIC)(openapi)
-    routes.get("/status", allow=Allow(frozenset({Audience(f"moorage:service:{role}")})))(status)
+    routes.get("/status", allow=Allow(frozenset({Audience.OPERATOR})))(status)
     return routes

@@ -86,7 +86,7 @@ class Auth(_Section, frozen=True, kw_only=True):
     admin_token_file: str
     token_ttl: Seconds = 900
     refresh_ttl: Seconds = 30 * 24 * 3600
-    clusters: Annotated[tuple[Placement, ...], Meta(min_length=1)]
+    clusters: tuple[Placement, ...]
     throttle_failures: Annotated[int, Meta(ge=1)] = 10
     throttle_window: Seconds = 300
 

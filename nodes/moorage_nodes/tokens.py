@@ -48,9 +48,9 @@ class Audience(StrEnum):
     SERVICE_L3 = "moorage:service:l3"
     SERVICE_BLOCK = "moorage:service:block"
     SERVICE_NOTIFY = "moorage:service:notify"
-    SERVICE_GC = "moorage:service:gc"
     COLLECTOR = "moorage:collector"  # the collector's calls to block servers: what takes bytes away
     CHECKER = "moorage:checker"  # fsck's and scrub's calls to block servers: list and read, change nothing
+    OPERATOR = "moorage:operator"  # what `/status` of every server asks for
 
     @property
     def token_type(self) -> str:

@@ -27,7 +27,7 @@ from moorage_operator.spec.notifier import Notifier
 from moorage_operator.spec.realm import Realm
 from moorage_operator.spec.scalars import parse_duration
 
-Role = Literal["auth", "l1", "l2", "l3", "block", "notify", "gc", "check"]
+Role = Literal["auth", "l1", "l2", "l3", "block", "notify", "gc", "check", "operator"]
 
 UPLOAD_IDLE_SECONDS = 24 * 3600
 
@@ -49,6 +49,8 @@ _AUDIENCES: Mapping[Role, tuple[str, ...]] = {
     # It alone may have block servers take bytes away.
     "gc": ("moorage:collector", "moorage:service:auth"),
     "check": ("moorage:checker",),
+    # What it asks of every server's `/status`.
+    "operator": ("moorage:operator",),
 }
 
 
@@ -61,6 +63,10 @@ class Service:
     role: Role
     name: str
     owner: str = ""
+
+
+OPERATOR = Service("operator", "operator")
+"""Whom the operator speaks as where it asks servers of a realm: no server runs for it, but it has a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +317,8 @@ def _build_notify(notifier: Notifier) -> dict[str, Any]:
 
 
 def _build_auth(realm: Realm, wiring: Wiring) -> dict[str, Any]:
+    """A cluster that the access point names no more, and that stays while it has users, gets no new ones."""
+    named = {reference.name for reference in realm.access_point.spec.clusters}
     return {
         "admin_token_file": wiring.admin_token_file,
         "token_ttl": parse_duration(realm.access_point.spec.auth.token_ttl),
@@ -321,6 +329,7 @@ def _build_auth(realm: Realm, wiring: Wiring) -> dict[str, Any]:
                 "accept_new_users": cluster.spec.placement.accept_new_users,
             }
             for cluster in realm.clusters
+            if cluster.metadata.name in named
         ],
     }
 

@@ -1,13 +1,17 @@
-"""P-256 signing keys: made, read, named. Pure but for the randomness of making."""
+"""P-256 signing keys: made, read, named, and the operator's own tokens. Pure but for the randomness of making."""
 
 import base64
 import hashlib
 import json
+import secrets
 
+import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from moorage_operator.plan import PublicKey
+from moorage_operator.plan import OPERATOR, PublicKey
+
+TOKEN_SECONDS = 60
 
 
 def make_private_pem() -> str:
@@ -31,6 +35,22 @@ def read_public_key(pem: str, service: str) -> PublicKey:
     public = key.public_key()
     encoded = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return PublicKey(service, thumbprint(public), encoded.decode())
+
+
+def sign_operator_token(pem: str, now: float) -> str:
+    """What every server's `/status` asks for: a JWT (RFC 7519, ES256) of the operator's own audience, valid for
+    `TOKEN_SECONDS` from `now` (Unix seconds). ValueError when `pem` is no P-256 key.
+    """
+    key = read_public_key(pem, OPERATOR.name)
+    payload = {
+        "iss": OPERATOR.role,
+        "sub": OPERATOR.name,
+        "aud": "moorage:operator",
+        "iat": int(now),
+        "exp": int(now) + TOKEN_SECONDS,
+        "jti": secrets.token_urlsafe(9),
+    }
+    return jwt.encode(payload, pem, "ES256", {"kid": key.kid, "typ": "operator+jwt"})
 
 
 def thumbprint(key: ec.EllipticCurvePublicKey) -> str:

@@ -30,6 +30,7 @@ AUDIENCES: dict[str, list[Audience]] = {
     "gc": [Audience.COLLECTOR, Audience.SERVICE_AUTH],
     "block": [Audience.SERVICE_L2, Audience.SERVICE_L3],
     "check": [Audience.CHECKER],
+    "operator": [Audience.OPERATOR],
     "notify": [Audience.SERVICE_AUTH, Audience.SERVICE_L1],
 }
 

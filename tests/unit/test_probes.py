@@ -200,9 +200,14 @@ async def test_the_public_routes_are_described(client: httpx.AsyncClient):
     assert "/readyz" not in document["paths"]
 
 
-async def test_status_wants_a_service_token(client: httpx.AsyncClient, realm: Realm):
+async def test_status_is_for_the_operator_alone(client: httpx.AsyncClient, realm: Realm):
     assert (await client.get("/status")).status_code == 401
-    token = realm.signer("block").sign(Audience.SERVICE_L3, "block", 60)
+    others = [("block", Audience.SERVICE_L3), ("gc", Audience.COLLECTOR), ("l1", Audience.OPERATOR)]
+    for role, audience in others:
+        token = realm.signer(role).sign(audience, role, 60)
+        answer = await client.get("/status", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 401, (role, audience)
+    token = realm.signer("operator").sign(Audience.OPERATOR, "operator", 60)
     body = (await client.get("/status", headers={"Authorization": f"Bearer {token}"})).json()
     assert (body["role"], body["name"], body["chunks"]) == ("l3", "l3-0", 3)
     assert {file["file"]: file["revision"] for file in body["files"]} == {

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from moorage.core.errors import InvalidFieldError
+from moorage_nodes.auth.census import Census
 from moorage_nodes.auth.login import Login
 from moorage_nodes.auth.passwords import Passwords
 from moorage_nodes.auth.placement import plan_placement
@@ -62,10 +63,18 @@ async def open_on(store: MetadataStore, settings: Settings, shared: Shared) -> S
         clock=shared.clock,
     )
 
+    census = Census(users)
+
     async def status() -> dict[str, Any]:
-        return {"realm_id": realm_id}
+        counted = await census.ask()
+        return {
+            "realm_id": realm_id,
+            "clusters": [cluster.server_key for cluster in auth.clusters],
+            "users": None if counted is None else {"of": counted[0], "age_seconds": round(counted[1], 3)},
+        }
 
     async def close() -> None:
+        await census.close()
         passwords.close()
         await store.close()
 

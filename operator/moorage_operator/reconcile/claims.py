@@ -12,8 +12,8 @@ from moorage_operator.reconcile.resource import Resource, ResourceKey
 from moorage_operator.spec.accesspoint import AccessPoint
 from moorage_operator.spec.metadatacluster import MetadataCluster
 
-InUse = Callable[[Resource, Resource], bool]
-"""Whether an AccessPoint's cluster has users, or its pool chunks; also when that cannot be told."""
+InUse = Callable[[Resource, Resource], str | None]
+"""Why an AccessPoint's cluster, pool or notifier may not go, as the middle of a sentence; None when it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +66,18 @@ class _Planner:
 
     def decide(self, resource: Resource, claimants: list[ResourceKey]) -> None:
         holder = self._holder(resource)
-        chosen = self._choose(resource, holder, claimants)
+        chosen, why = self._choose(resource, holder, claimants)
         if chosen is None:
             return
         self.owner[resource.key] = chosen
-        if chosen not in claimants:
+        if why is not None:
             self.retained.add(resource.key)
-            what = {"MetadataCluster": "has users", "BlockPool": "holds chunks"}.get(
-                resource.kind, "has queues"
-            )
             self.refusals.append(
                 Refusal(
                     chosen,
                     "InUse",
-                    f"{resource.title} was taken off the list, but {what} (or cannot be asked): it stays. Move or "
-                    "delete them first, name it again, or delete the resource itself.",
+                    f"{resource.title} was taken off the list, but {why}: it stays. Name it again, or delete the "
+                    "resource itself (its deletionPolicy says what becomes of the data).",
                 )
             )
         for other in claimants:
@@ -104,16 +101,19 @@ class _Planner:
 
     def _choose(
         self, resource: Resource, holder: ResourceKey | None, claimants: list[ResourceKey]
-    ) -> ResourceKey | None:
+    ) -> tuple[ResourceKey | None, str | None]:
+        """Whom it belongs to, and why it does although that one names it no more."""
         if holder is not None and holder in claimants:
-            return holder
+            return holder, None
         if holder is not None:
             access_point = self._access_points[holder]
-            # An AccessPoint that cannot be read says nothing about its lists.
-            unreadable = access_point.manifest is None
-            if unreadable or (access_point.deleting is None and self._in_use(access_point, resource)):
-                return holder
-        return claimants[0] if claimants else None
+            if access_point.manifest is None:
+                # It says nothing about its lists.
+                return holder, "that list cannot be read (see InvalidSpec)"
+            why = self._in_use(access_point, resource) if access_point.deleting is None else None
+            if why is not None:
+                return holder, why
+        return (claimants[0] if claimants else None), None
 
 
 def _names_cluster(access_point: Resource, name: str) -> bool:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moorage_operator.plan import PublicKey, Service, build_trust, plan_services
+from moorage_operator.plan import OPERATOR, PublicKey, Service, build_trust, plan_services
 from moorage_operator.reconcile.resource import Resource
 from moorage_operator.reconcile.rotation import KeyFacts, KeyState, next_change, plan_rotation
 from moorage_operator.reconcile.routing import revise_trust
 from moorage_operator.reconcile.secret_keeper import SecretKeeper
 from moorage_operator.resources.manifest import Body, build_labels, build_metadata
-from moorage_operator.resources.names import admin_secret, part_of, signing_secret
-from moorage_operator.signing import make_private_pem, read_public_key
+from moorage_operator.resources.names import admin_secret, operator_part, part_of, signing_secret
+from moorage_operator.signing import make_private_pem, read_public_key, sign_operator_token
 from moorage_operator.spec.accesspoint import AccessPoint
 from moorage_operator.spec.realm import Realm
 from moorage_operator.spec.scalars import parse_duration
@@ -59,7 +59,7 @@ class KeyMaker:
         """`trusted`: the oldest revision of the trust file that a ready server of the realm reports."""
         known = {entry["name"]: entry for entry in resource.status.get("keys", ())}
         pems = {key["kid"]: key["public_pem"] for key in (live_trust or {}).get("keys", ())}
-        services = plan_services(realm)
+        services = (*plan_services(realm), OPERATOR)
         public: list[PublicKey] = []
         states: list[dict[str, Any]] = []
         waits: list[float] = []
@@ -85,6 +85,15 @@ class KeyMaker:
         floor = int(resource.status.get("trustRevision") or 0)
         trust = revise_trust(build_trust(public, services, 0), live_trust, floor)
         return RealmKeys(trust, states, min(waits, default=None))
+
+
+async def fetch_operator_token(keeper: SecretKeeper, access_point: Resource, now: dt.datetime) -> str | None:
+    """A token of the operator's for the servers of a realm; None while its key is not there or not one. KubeError."""
+    found = await keeper.fetch(access_point.namespace, signing_secret(operator_part(access_point.name)))
+    try:
+        return None if found is None else sign_operator_token(found[0][KEY_FILE], now.timestamp())
+    except (KeyError, ValueError):
+        return None
 
 
 class _Turn:

@@ -24,6 +24,7 @@ from moorage_operator.reconcile.reconciler import Reconciler
 from moorage_operator.reconcile.resource import KIND_BY_NAME, Resource, ResourceKey
 from moorage_operator.reconcile.secret_keeper import SecretKeeper
 from moorage_operator.reconcile.servers import Servers
+from moorage_operator.reconcile.usage import Usage
 from moorage_operator.reconcile.world import World
 from moorage_operator.resources.context import Images
 from moorage_operator.resources.manifest import MANAGED_BY
@@ -68,9 +69,11 @@ class Operator:
         self.kube = Kube(connection, self.lease.holds, self.metrics.count_request)
         self._clients = (own, self.kube)
         self.keeper = SecretKeeper(self.kube, monotonic)
+        self.usage = Usage(self.world, self.keeper, servers, now, monotonic)
         self.reconciler = Reconciler(
             self.kube,
             self.world,
+            self.usage,
             Preparer(self.world, self.keeper, servers, settings.images, now),
             Applier(self.kube, self.world, monotonic),
             Finalizer(self.kube, self.world, self.keeper, now),
@@ -224,12 +227,10 @@ class Operator:
         finally:
             self.metrics.observe_pass(key[0], result, started)
 
-    def _in_use(self, access_point: Resource, resource: Resource) -> bool:
-        """Unless nothing was ever built for it. Servers do not tell yet whether they hold users or chunks, so what ran
-        once counts as in use; so does everything before we know what runs.
-        """
-        known = self.synced.is_set()
-        return access_point.deleting is None and (not known or bool(self.world.owned(resource.key)))
+    def _in_use(self, access_point: Resource, resource: Resource) -> str | None:
+        if not self.synced.is_set():
+            return "the operator does not know yet what runs"
+        return self.usage.why_in_use(access_point, resource)
 
     def _statuses(self) -> list[tuple[str, str, str, dict[str, object]]]:
         found = map(self.world.resource, self.world.keys())

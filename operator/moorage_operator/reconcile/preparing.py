@@ -16,7 +16,7 @@ from moorage_operator.reconcile.servers import Revisions, Servers, oldest
 from moorage_operator.reconcile.stores import StoreMaker
 from moorage_operator.reconcile.world import World
 from moorage_operator.resources.context import ClusterContext, EtcdState, Images
-from moorage_operator.resources.names import live_files, parts_by_service, proxy_part
+from moorage_operator.resources.names import block_part, live_files, parts_by_service, proxy_part, tier_part
 from moorage_operator.spec.realm import Realm
 
 POLL_SECONDS = 2.0
@@ -60,13 +60,13 @@ class Preparer:
         rotating = any(entry.get("phase") == "Publishing" for entry in resource.status.get("keys", ()))
         tables = plan_tables(wanted, announced, proxied, None, None)
         loaded: Revisions = Revisions(None, None)
-        if rotating or not tables.settled:
+        if rotating or not tables.hold(wanted):
             loaded = await self._ask(resource.namespace, list_parts(realm))
-        if not tables.settled:
+        if not tables.hold(wanted):
             serves = await self._proxy_serves(resource, realm)
             tables = plan_tables(wanted, announced, proxied, serves, loaded.routing)
         keys = await self._keys.ensure_keys(resource, realm, live_trust, loaded.trust)
-        waits = () if tables.settled else ("servers and proxy take up the new routes",)
+        waits = () if tables.hold(wanted) else ("servers and proxy take up the new routes",)
         more = {
             "urls": [realm.access_point.spec.public_url, *realm.access_point.spec.extra_urls],
             "adminSecretRef": {"name": admin},
@@ -76,16 +76,13 @@ class Preparer:
         }
         again = [
             seconds
-            for seconds in (keys.again, None if tables.settled else POLL_SECONDS)
+            for seconds in (keys.again, None if tables.hold(wanted) else POLL_SECONDS)
             if seconds is not None
         ]
-        return Prepared(
-            self._context(realm, tables, keys.trust, admin, etcd), more, waits, min(again, default=None)
-        )
+        return Prepared(self._context(tables, keys.trust, admin, etcd), more, waits, min(again, default=None))
 
     def _context(
         self,
-        realm: Realm,
         tables: Tables,
         trust: Mapping[str, object],
         admin: str,
@@ -98,7 +95,6 @@ class Preparer:
             trust=trust,
             admin_secret=admin,
             etcd=etcd,
-            services=_departing(tables.proxied, realm),
         )
 
     def _live_files(self, resource: Resource) -> Mapping[str, str]:
@@ -125,9 +121,15 @@ class Preparer:
         return applied.revision if applied is not None else None
 
 
-def _departing(proxied: RoutingTable, realm: Realm) -> Mapping[str, str]:
-    """Services that are routed still but run no more: the proxy's table names them until servers have let go."""
+def plan_departing(proxied: RoutingTable, realm: Realm, clusters: Mapping[str, str]) -> Mapping[str, str]:
+    """Services that are routed still but in the realm no more: the proxy's table names them until servers have let
+    go. `clusters`: server key → MetadataCluster of the namespace. Service of the plan → Kubernetes Service.
+    """
     there = parts_by_service(realm)
-    routed = [tier_service(tier, one.server_key) for one in proxied.clusters for tier in METADATA_TIERS]
-    routed += [block_service(pool) for one in proxied.clusters for pool in one.pools]
-    return {service: service for service in routed if service not in there}
+    routed = {
+        tier_service(tier, one.server_key): tier_part(clusters.get(one.server_key, one.server_key), tier)
+        for one in proxied.clusters
+        for tier in METADATA_TIERS
+    }
+    routed |= {block_service(pool): block_part(pool) for one in proxied.clusters for pool in one.pools}
+    return {service: part for service, part in routed.items() if service not in there}

@@ -21,7 +21,7 @@ from moorage_operator.reconcile.judging import (
     list_sayings,
     why_no_etcd,
 )
-from moorage_operator.reconcile.preparing import Prepared, Preparer
+from moorage_operator.reconcile.preparing import Prepared, Preparer, plan_departing
 from moorage_operator.reconcile.realms import NamespacePlan, key_of, members
 from moorage_operator.reconcile.resource import KIND_BY_NAME, Resource, ResourceKey
 from moorage_operator.reconcile.rollout import WORKLOADS, Progress, gave_up, observe_progress
@@ -30,6 +30,7 @@ from moorage_operator.reconcile.servers import Servers
 from moorage_operator.reconcile.space import judge_space
 from moorage_operator.reconcile.steps import plan_steps, why_blocked
 from moorage_operator.reconcile.stores import observe_claim_sizes
+from moorage_operator.reconcile.usage import Usage
 from moorage_operator.reconcile.world import World
 from moorage_operator.resources.build import build_objects
 from moorage_operator.resources.context import ClusterContext
@@ -45,6 +46,7 @@ from moorage_operator.status import Finding, build_status, list_news, summarize
 STATUS_MANAGER = f"{FIELD_MANAGER}-status"
 DENIED_RETRY_SECONDS = 60.0
 PREFLIGHT_POLL_SECONDS = 10.0
+ROUTES_POLL_SECONDS = 2.0
 SPACE_POLL_SECONDS = 60.0
 
 log = logging.getLogger("moorage.reconcile")
@@ -77,6 +79,7 @@ class Reconciler:
         self,
         kube: Kube,
         world: World,
+        usage: Usage,
         preparer: Preparer,
         applier: Applier,
         finalizer: Finalizer,
@@ -87,6 +90,7 @@ class Reconciler:
     ) -> None:
         self._kube = kube
         self._world = world
+        self._usage = usage
         self._preparer = preparer
         self._applier = applier
         self._finalizer = finalizer
@@ -137,6 +141,8 @@ class Reconciler:
         context = self._contexts.get(access_point)
         if context is not None:
             await self._carry_out(resource, realm, context, report)
+            if resource.kind == "AccessPoint":
+                report.come_back(await self._usage.look(resource, plan.claims))
         elif access_point in self._unprepared:
             report.more |= {**_kept_fields(resource), **report.more}
             report.waits.append(f"AccessPoint/{access_point[2]} prepares keys and routes first")
@@ -256,7 +262,13 @@ class Reconciler:
 
     def _build(self, realm: Realm, context: ClusterContext) -> Mapping[ResourceKey, tuple[Manifest, ...]]:
         """The objects of every member, computed once for what they are computed from."""
-        context = replace(context, claim_sizes=observe_claim_sizes(self._world, realm))
+        # Of this very realm: one member may be looked at before its AccessPoint takes up what has changed.
+        names = self._names_by_server_key(realm.access_point.metadata.namespace)
+        context = replace(
+            context,
+            claim_sizes=observe_claim_sizes(self._world, realm),
+            services=plan_departing(context.proxy_routing, realm, names),
+        )
         inputs = (context, [_fingerprint(member) for member in members(realm)])
         access_point = key_of(realm.access_point)
         known = self._builds.get(access_point)
@@ -265,6 +277,11 @@ class Reconciler:
         built = {key_of(member): build_objects(realm, member, context) for member in members(realm)}
         self._builds[access_point] = (inputs, built)
         return built
+
+    def _names_by_server_key(self, namespace: str) -> dict[str, str]:
+        manifests = (one.manifest for one in self._world.plan(namespace).resources.values())
+        clusters = [one for one in manifests if isinstance(one, MetadataCluster)]
+        return {one.spec.server_key: one.metadata.name for one in clusters}
 
     def _judge_claim(self, resource: Resource, plan: NamespacePlan, report: Report) -> None:
         """`Accepted`, and whom the resource belongs to."""
@@ -295,12 +312,31 @@ class Reconciler:
         report.more |= {**_kept_fields(resource), **report.more}
         if resource.kind == "AccessPoint" or resource.key in plan.claims.owner:
             return
+        owned = self._world.owned(resource.key)
+        if owned and self._is_routed(resource):
+            report.waits.append("servers and proxy let go of its routes first")
+            report.come_back(ROUTES_POLL_SECONDS)
+            return
         report.more.pop("accessPoint", None)
         report.idle = Finding("Ready", "False", "NotReferenced", "Nobody names it: nothing runs for it.")
-        owned = self._world.owned(resource.key)
         if owned and await self._is_really_let_go(resource):
             planned = plan_steps((), self._world.live, owned, lambda *_: None)
             await self._applier.carry_out(planned.steps)
+
+    def _is_routed(self, resource: Resource) -> bool:
+        """Whether the AccessPoint that a cluster belonged to still leads clients to it, or has not been looked at."""
+        claim = resource.claim()
+        if claim is None or not isinstance(resource.manifest, MetadataCluster):
+            return False
+        key = ("AccessPoint", resource.namespace, str(claim.get("name")))
+        holder = self._world.resource(key)
+        if holder is None or holder.uid != claim.get("uid") or holder.deleting is not None:
+            return False
+        context = self._contexts.get(key)
+        if context is None:
+            return True
+        routes = (*context.routing.clusters, *context.proxy_routing.clusters)
+        return resource.manifest.spec.server_key in {route.server_key for route in routes}
 
     async def _is_really_let_go(self, resource: Resource) -> bool:
         """Asked before anything is stopped: what we know of its AccessPoint must be how it stands now."""

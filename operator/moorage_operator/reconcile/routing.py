@@ -18,9 +18,9 @@ class Tables:
     announced: RoutingTable
     proxied: RoutingTable
 
-    @property
-    def settled(self) -> bool:
-        return same_routes(self.announced, self.proxied)
+    def hold(self, wanted: RoutingTable) -> bool:
+        """Whether both say what is wanted, and no more: a route that goes is still in both at first."""
+        return same_routes(self.announced, wanted) and same_routes(self.proxied, wanted)
 
 
 def same_routes(first: RoutingTable, second: RoutingTable) -> bool:

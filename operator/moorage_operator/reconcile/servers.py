@@ -1,9 +1,9 @@
 """What the operator asks of running servers, over their internal ports (DESIGN.md, The reconcile)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import aiohttp
 import msgspec
@@ -23,12 +23,26 @@ class Revisions:
     trust: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class UsersReport:
+    """What one auth server says. `placing`: server keys that it puts new users on. `users`: server key → how many live
+    there, counted from `age` seconds ago on; None while it has not counted them.
+    """
+
+    placing: frozenset[str]
+    users: Mapping[str, int] | None
+    age: float
+
+
 class Servers(Protocol):
     async def ask_revisions(self, addresses: Sequence[str]) -> list[Revisions | None]:
         """What each server reports in `/readyz`; None for one that does not answer. Never raises."""
 
     async def ask_space(self, addresses: Sequence[str]) -> list[Space | None]:
         """How full each member of a managed etcd is; None for one that does not answer. Never raises."""
+
+    async def ask_users(self, addresses: Sequence[str], token: str) -> list[UsersReport | None]:
+        """What each auth server says in `/status`; None for one that does not answer or refuses. Never raises."""
 
 
 class HttpServers:
@@ -46,7 +60,16 @@ class HttpServers:
         metrics = await self._fetch(address, METRICS_PORT, "/metrics")
         return None if health is None or metrics is None else parse_space(health, metrics)
 
-    async def _fetch(self, address: str, port: int, path: str) -> bytes | None:
+    async def ask_users(self, addresses: Sequence[str], token: str) -> list[UsersReport | None]:
+        headers = {"Authorization": f"Bearer {token}"}
+        answers = await asyncio.gather(
+            *(self._fetch(address, INTERNAL_PORT, "/status", headers) for address in addresses)
+        )
+        return [None if answer is None else parse_users(answer) for answer in answers]
+
+    async def _fetch(
+        self, address: str, port: int, path: str, headers: Mapping[str, str] | None = None
+    ) -> bytes | None:
         """The body, whatever the status: one that is not ready (503) reports as well."""
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
@@ -54,7 +77,7 @@ class HttpServers:
         host = f"[{address}]" if address.count(":") > 1 else address
         where = address if address.count(":") == 1 else f"{host}:{port}"
         try:
-            async with self._session.get(f"http://{where}{path}") as response:
+            async with self._session.get(f"http://{where}{path}", headers=headers) as response:
                 return await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
@@ -72,6 +95,29 @@ class HttpServers:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+class _Counted(msgspec.Struct):
+    of: dict[str, int]
+    age_seconds: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class _AuthStatus(msgspec.Struct):
+    role: Literal["auth"]
+    clusters: frozenset[str]
+    users: _Counted | None
+
+
+def parse_users(answer: bytes) -> UsersReport | None:
+    """Of the body of an auth server's `/status`; None for anything else."""
+    try:
+        status = msgspec.json.decode(answer, type=_AuthStatus)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    counted = status.users
+    if counted is None:
+        return UsersReport(status.clusters, None, 0.0)
+    return UsersReport(status.clusters, counted.of, counted.age_seconds)
 
 
 def _integer(value: object) -> int | None:

@@ -68,6 +68,11 @@ class World:
         """What `in_use` says may be something else now."""
         self._plans.clear()
 
+    def plan_anew(self, namespace: str) -> None:
+        """What `in_use` says of a resource of this namespace is something else now: everybody there looks again."""
+        self._plans.pop(namespace, None)
+        self._wake_all(namespace)
+
     def live(self, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         meta = manifest["metadata"]
         found = self.built[kind_of(manifest)].get(meta["namespace"], meta["name"])

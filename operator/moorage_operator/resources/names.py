@@ -96,6 +96,11 @@ def discovery_service(access_point: str) -> str:
     return f"{access_point}-discovery"
 
 
+def operator_part(access_point: str) -> str:
+    """What the operator's own key in a realm is named by; no workload."""
+    return f"{access_point}-operator"
+
+
 def live_files(access_point: str) -> str:
     """The ConfigMap with `routing.json` and `trust.json`, mounted by every server of the realm."""
     return f"{access_point}-live"
@@ -120,6 +125,8 @@ def part_of(service: Service, realm: Realm) -> str:
     """The Deployment and the Service of a service of the realm."""
     if service.role == "auth":
         return auth_part(realm.access_point.metadata.name)
+    if service.role == "operator":
+        return operator_part(realm.access_point.metadata.name)
     if service.role == "block":
         return block_part(service.owner)
     if service.role == "notify":

@@ -14,7 +14,7 @@ from moorage_operator.kube.client import Kube
 from moorage_operator.kube.connection import Connection
 from moorage_operator.kube.kinds import RESOURCES, Kind, kind_of
 from moorage_operator.reconcile.operator import Operator, OperatorSettings
-from moorage_operator.reconcile.servers import Revisions
+from moorage_operator.reconcile.servers import Revisions, UsersReport
 from moorage_operator.reconcile.space import Space
 from moorage_operator.resources.context import Images
 
@@ -35,6 +35,9 @@ class TellingServers:
 
     async def ask_revisions(self, addresses: Sequence[str]) -> list[Revisions | None]:
         return [self.report for _ in addresses]
+
+    async def ask_users(self, addresses: Sequence[str], token: str) -> list[UsersReport | None]:
+        return [None for _ in addresses]
 
     async def ask_space(self, addresses: Sequence[str]) -> list[Space | None]:
         return [self.space for _ in addresses]

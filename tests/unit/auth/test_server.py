@@ -281,8 +281,10 @@ async def test_the_internal_port_lets_in_none_but_peers(replicas: list[Serving],
         for each in headers:
             assert (await client.get(replicas[0].internal + path, headers=each)).status_code == 401
         # and the public port has none of it
-        token = realm.signer("l1").sign(Audience.SERVICE_AUTH, "l1", 60)
-        good = {"Authorization": f"Bearer {token}"}
+        role, audience = (
+            ("operator", Audience.OPERATOR) if path == "/status" else ("l1", Audience.SERVICE_AUTH)
+        )
+        good = {"Authorization": "Bearer " + realm.signer(role).sign(audience, role, 60)}
         assert (await client.get(replicas[0].public + path, headers=good)).status_code == 404
         assert (await client.get(replicas[0].internal + path, headers=good)).status_code != 401
 

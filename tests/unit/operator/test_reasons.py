@@ -6,7 +6,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 WHERE_THE_REASON_STANDS = {"Finding": 2, "stall": 0, "Refusal": 1}
-NOTHING_TO_DO = {"Accepted", "Ready", "Settled", "Progressing", "Quorum", "Reached", "PreflightPassed"}
+NOTHING_TO_DO = {
+    "Accepted",
+    "Ready",
+    "Settled",
+    "Progressing",
+    "Quorum",
+    "Enough",
+    "Reached",
+    "PreflightPassed",
+}
 
 
 def reasons_in_code() -> Iterator[str]:

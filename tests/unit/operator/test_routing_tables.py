@@ -31,11 +31,15 @@ def test_a_route_reaches_the_proxy_before_servers_announce_it() -> None:
     served = now.proxied.revision
     now = plan_tables(table("a", "b"), *parts(now), served, None)
     assert keys(now.announced) == ["a", "b"]
-    assert plan_tables(table("a", "b"), *parts(now), served, now.announced.revision).settled
+    assert plan_tables(table("a", "b"), *parts(now), served, now.announced.revision).hold(table("a", "b"))
 
 
 def test_a_route_leaves_the_proxy_when_no_server_announces_it_any_more() -> None:
     now = plan_tables(table("a", "b"), None, None, None, None)
+    now = plan_tables(table("a"), *parts(now), None, None)
+    # Both still say the same, but not what is wanted: there is somebody to be asked.
+    assert now.announced == now.proxied
+    assert not now.hold(table("a"))
     now = plan_tables(table("a"), *parts(now), now.proxied.revision, None)
     assert (keys(now.announced), keys(now.proxied)) == (["a"], ["a", "b"])
     for announce in (None, now.announced.revision - 1):
@@ -43,7 +47,7 @@ def test_a_route_leaves_the_proxy_when_no_server_announces_it_any_more() -> None
         assert keys(now.proxied) == ["a", "b"]
     now = plan_tables(table("a"), *parts(now), now.proxied.revision, now.announced.revision)
     assert keys(now.proxied) == ["a"]
-    assert now.settled
+    assert now.hold(table("a"))
 
 
 def test_revisions_only_rise_whatever_happens_in_between() -> None:
@@ -57,7 +61,7 @@ def test_revisions_only_rise_whatever_happens_in_between() -> None:
             assert now.proxied.revision >= before.proxied.revision
             # Whoever is announced is served.
             assert set(keys(now.announced)) <= set(keys(now.proxied))
-        assert now.settled
+        assert now.hold(wish)
         assert same_routes(now.announced, wish)
 
 

@@ -16,7 +16,14 @@ from moorage_operator.local.processes import (
     build_local_plan,
     list_ports,
 )
-from moorage_operator.plan import PublicKey, build_routing_table, build_trust, plan_checks, plan_services
+from moorage_operator.plan import (
+    OPERATOR,
+    PublicKey,
+    build_routing_table,
+    build_trust,
+    plan_checks,
+    plan_services,
+)
 from moorage_operator.spec.load import parse_realm
 from moorage_operator.spec.realm import Realm
 
@@ -167,7 +174,7 @@ def test_the_routing_table_has_pools_in_order_and_the_notifiers_of_the_clusters(
 
 
 def test_keys_may_sign_known_audiences_and_users_tokens_come_from_auth_alone(realm):
-    services = plan_services(realm)
+    services = (*plan_services(realm), *plan_checks(realm), OPERATOR)
     trust = build_trust([PublicKey(s.name, s.name, "PEM") for s in services], services, 1)
     known = {str(audience) for audience in Audience}
     for key in trust["keys"]:
@@ -176,6 +183,7 @@ def test_keys_may_sign_known_audiences_and_users_tokens_come_from_auth_alone(rea
         assert (str(Audience.UPLOAD) in key["audiences"]) == (key["issuer"] == "l1")
         assert (str(Audience.DOWNLOAD) in key["audiences"]) == (key["issuer"] == "l2")
         assert (str(Audience.COLLECTOR) in key["audiences"]) == (key["issuer"] == "gc")
+        assert (str(Audience.OPERATOR) in key["audiences"]) == (key["issuer"] == "operator")
 
 
 def test_no_secret_is_in_the_plan_but_paths_of_files(realm):

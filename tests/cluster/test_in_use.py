@@ -1,0 +1,177 @@
+"""A cluster that was taken off the list goes when auth servers say that it has no users, on a real API server."""
+
+import socket
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from aiohttp import web
+from operator_bed.bed import Bed, TellingServers
+from operator_bed.controllers import controllers
+from operator_bed.manifests import build_access_point, build_cluster, build_pool
+
+from moorage_nodes.tokens import Audience, TokenRefusedError, verify_token
+from moorage_nodes.trust import parse_trust
+from moorage_operator.kube.kinds import CONFIG_MAP, DEPLOYMENT, SECRET
+from moorage_operator.reconcile import reconciler, usage
+from moorage_operator.reconcile.servers import HttpServers, Revisions, UsersReport
+
+
+class AuthServer:
+    """A real HTTP server that answers `/status` as an auth server does, to whom the realm's trust file lets in."""
+
+    def __init__(self, bed: Bed) -> None:
+        self._bed = bed
+        self.away = False
+        self.placing = ["main", "other"]
+        self.users: dict[str, int] | None = {"other": 2, "main": 7}
+        self.age = 0.0
+        self.asked = 0
+        self.refused = 0
+
+    async def status(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        live = await self._bed.kube.get(CONFIG_MAP, self._bed.namespace, "files-live")
+        assert live is not None
+        trust = parse_trust(live["data"]["trust.json"].encode())
+        token = request.headers["Authorization"].removeprefix("Bearer ")
+        try:
+            audience = verify_token(token, trust, self._bed.now.timestamp()).audience
+        except TokenRefusedError:
+            audience = None
+        if audience is not Audience.OPERATOR:
+            self.refused += 1
+            return web.json_response({"error": "unauthenticated"}, status=401)
+        if self.away:
+            return web.json_response({"error": "store_unavailable"}, status=503)
+        users = None if self.users is None else {"of": self.users, "age_seconds": self.age}
+        return web.json_response({"role": "auth", "name": "a", "clusters": self.placing, "users": users})
+
+
+class Servers(TellingServers):
+    """Users are asked for over HTTP, of one server whatever the addresses are."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+        self._http = HttpServers()
+        self.report = Revisions(10**9, 10**9)  # routes are taken up at once
+        self.close = self._http.close
+
+    async def ask_users(self, addresses: Sequence[str], token: str) -> list[UsersReport | None]:
+        return await self._http.ask_users([f"127.0.0.1:{self._port}" for _ in addresses], token)
+
+
+@pytest.fixture
+async def auth(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AuthServer]:
+    monkeypatch.setattr(usage, "ASK_SECONDS", 0.1)
+    monkeypatch.setattr(usage, "USERS_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(reconciler, "ROUTES_POLL_SECONDS", 0.1)
+    server = AuthServer(bed)
+    app = web.Application()
+    app.router.add_get("/status", server.status)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    listening = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, listening).start()
+    bed.servers = servers = Servers(listening.getsockname()[1])
+    yield server
+    await servers.close()
+    await runner.cleanup()
+
+
+BOTH = build_access_point(clusters=("main", "other"))
+OTHER = build_cluster("other")
+
+
+async def put_both(bed: Bed) -> None:
+    for manifest in (build_pool(), build_cluster(), OTHER, BOTH):
+        await bed.put(manifest)
+
+
+async def names(bed: Bed, kind: Any) -> set[str]:
+    return {one["metadata"]["name"] for one in (await bed.kube.list_all(kind, bed.namespace)).items}
+
+
+async def says(bed: Bed, text: str) -> bool:
+    """Whether the taking off is refused, for this reason."""
+    refused = (await bed.conditions(BOTH)).get("Accepted") == ("False", "InUse")
+    return refused and text in await bed.message(BOTH, "Accepted")
+
+
+async def is_gone(bed: Bed) -> bool:
+    left = {name for name in await names(bed, DEPLOYMENT) if name.startswith("other-")}
+    said = (await bed.conditions(OTHER)).get("Accepted")
+    return not left and said == ("False", "NotReferenced")
+
+
+async def test_a_cluster_without_users_goes_and_one_that_has_some_or_cannot_be_asked_about_stays(
+    bed: Bed, auth: AuthServer
+) -> None:
+    await put_both(bed)
+    async with controllers(bed.kube, bed.namespace), bed.running() as operator:
+        await bed.until(lambda: bed.ready([build_pool(), build_cluster(), OTHER, BOTH]))
+        # Nobody is asked before there is a reason to.
+        since = bed.api.audit_position()
+        operator.wake_all()
+        await bed.settled()
+        assert (auth.asked, bed.requests(since)) == (0, [])
+
+        auth.away = True
+        await bed.put(build_access_point())
+        await bed.until(lambda: says(bed, "1 of 1 auth servers did not answer"))
+        auth.away = False
+        await bed.until(lambda: says(bed, "still put new users on it"))
+        settings = await bed.kube.get(CONFIG_MAP, bed.namespace, "files-auth-settings")
+        assert settings is not None
+        assert "other" not in settings["data"]["settings.json"]
+        # What was counted before the last server ceased to make users there proves nothing.
+        auth.placing, auth.users, auth.age = ["main"], {"main": 7}, 3600.0
+        await bed.until(lambda: says(bed, "are being counted"))
+        auth.users, auth.age = {"main": 7, "other": 2}, 0.0
+        await bed.until(lambda: says(bed, "2 users live on it"))
+        auth.users = None
+        await bed.until(lambda: says(bed, "are being counted"))
+        assert {"other-l1", "other-l2", "other-l3"} <= await names(bed, DEPLOYMENT)
+        assert "other-l1-signing" in await names(bed, SECRET)
+
+        auth.users = {"main": 7}
+        await bed.until(lambda: is_gone(bed))
+        await bed.until(lambda: bed.ready([build_pool(), build_cluster(), build_access_point()]))
+        await bed.settled()
+        assert "main-l1" in await names(bed, DEPLOYMENT)
+        assert "other-l1-signing" not in await names(bed, SECRET)
+        assert auth.refused == 0
+        asked, since = auth.asked, bed.api.audit_position()
+        operator.wake_all()
+        await bed.settled()
+        assert (auth.asked, bed.requests(since)) == (asked, [])
+
+        # Named and taken off again: what was found out for another list does not count.
+        await bed.put(BOTH)
+        await bed.until(lambda: bed.ready([build_pool(), build_cluster(), OTHER, BOTH]))
+        auth.users = {"main": 7, "other": 1}
+        await bed.put(build_access_point())
+        await bed.until(lambda: says(bed, "1 user lives on it"))
+        await bed.settled()
+        assert "other-l1" in await names(bed, DEPLOYMENT)
+
+
+async def test_a_cluster_whose_etcd_the_users_are_in_stays_without_a_question(
+    bed: Bed, auth: AuthServer
+) -> None:
+    etcd = {"type": "Managed", "managed": {"replicas": 1, "storage": {"size": "1Gi"}}}
+    other = build_cluster("other", etcd=etcd)
+    both = build_access_point(clusters=("main", "other"))
+    alone = build_access_point()
+    for one in (both, alone):
+        one["spec"]["auth"]["etcd"] = {"type": "Cluster", "cluster": {"name": "other"}}
+    auth.placing, auth.users = ["main"], {}
+    for manifest in (build_pool(), build_cluster(), other, both):
+        await bed.put(manifest)
+    async with controllers(bed.kube, bed.namespace), bed.running():
+        await bed.until(lambda: bed.ready([build_pool(), build_cluster(), other, both]))
+        await bed.put(alone)
+        await bed.until(lambda: says(bed, "its etcd is that of AccessPoint/files"))
+        await bed.settled()
+        assert "other-l1" in await names(bed, DEPLOYMENT)
