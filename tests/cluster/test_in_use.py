@@ -1,5 +1,6 @@
 """A cluster that was taken off the list goes when auth servers say that it has no users, on a real API server."""
 
+import json
 import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -175,3 +176,40 @@ async def test_a_cluster_whose_etcd_the_users_are_in_stays_without_a_question(
         await bed.until(lambda: says(bed, "its etcd is that of AccessPoint/files"))
         await bed.settled()
         assert "other-l1" in await names(bed, DEPLOYMENT)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_pool_taken_off_a_list_goes_on_serving_and_gets_no_new_chunks(
+    bed: Bed, auth: AuthServer, elsewhere: bool
+) -> None:
+    """Also where another cluster still names it."""
+    pools = [{"name": "pool"}, {"name": "second"}]
+    main, second = build_cluster(blockPools=pools), build_pool("second")
+    other = build_cluster("other", blockPools=pools if elsewhere else pools[:1])
+    for manifest in (build_pool(), second, main, other, BOTH):
+        await bed.put(manifest)
+    async with controllers(bed.kube, bed.namespace), bed.running() as operator:
+        await bed.until(lambda: bed.ready([build_pool(), second, main, other, BOTH]))
+        await bed.put(build_cluster())
+        await bed.until(lambda: says(bed, "BlockPool/second was taken off the list"))
+
+        async def read_only() -> bool:
+            live = await bed.kube.get(CONFIG_MAP, bed.namespace, "files-live")
+            assert live is not None
+            tables = [json.loads(live["data"][name]) for name in ("routing.json", "proxy-routing.json")]
+            routes = [one for table in tables for one in table["clusters"] if one["server_key"] == "main"]
+            assert all("second" in route["pools"] for route in routes)
+            return all(route["write_pools"] == ["pool"] for route in routes)
+
+        await bed.until(read_only)
+        await bed.settled()
+        since = bed.api.audit_position()
+        operator.wake_all()
+        await bed.settled()
+        assert bed.requests(since) == []
+    async with controllers(bed.kube, bed.namespace), bed.running():
+        await bed.settled()
+        assert await read_only()
+        assert "second-block" in await names(bed, DEPLOYMENT)
+        await bed.put(main)
+        await bed.until(lambda: bed.ready([build_pool(), second, main, other, BOTH]))

@@ -4,19 +4,22 @@ What is missing or wrong keeps back what needs it and nothing else: a cluster ru
 there, and goes on by itself when the others come.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from moorage_operator.reconcile.claims import Claims, InUse, plan_claims
+from moorage_operator.reconcile.claims import Claims, InUse, Refusal, plan_claims
 from moorage_operator.reconcile.resource import Resource, ResourceKey
 from moorage_operator.spec.accesspoint import AccessPoint
 from moorage_operator.spec.base import LocalRef
 from moorage_operator.spec.blockpool import BlockPool
-from moorage_operator.spec.metadatacluster import MetadataCluster
+from moorage_operator.spec.metadatacluster import MetadataCluster, PoolRef
 from moorage_operator.spec.notifier import Notifier
 from moorage_operator.spec.parts import SharedEtcd
 from moorage_operator.spec.realm import Manifest, Realm
+
+RoutedPools = Callable[[Resource, str], Sequence[str]]
+"""The pools that an AccessPoint's servers announce for a server key: where chunks may have been stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +47,17 @@ def members(realm: Realm) -> tuple[Manifest, ...]:
     return (*realm.clusters, *realm.pools, *realm.notifiers, realm.access_point)
 
 
-def plan_namespace(resources: Sequence[Resource], in_use: InUse) -> NamespacePlan:
+def plan_namespace(resources: Sequence[Resource], in_use: InUse, routed: RoutedPools) -> NamespacePlan:
     claims = plan_claims(resources, in_use)
     by_key = {resource.key: resource for resource in resources}
-    planner = _Planner(by_key, claims)
+    planner = _Planner(by_key, claims, routed)
     realms: dict[ResourceKey, Realm] = {}
     for resource in resources:
         if isinstance(resource.manifest, AccessPoint) and resource.deleting is None:
             realm = planner.resolve(resource, resource.manifest)
             if realm is not None:
                 realms[resource.key] = realm
+    claims = replace(claims, refusals=(*claims.refusals, *planner.refusals))
     return NamespacePlan(by_key, claims, realms, planner.waits)
 
 
@@ -61,7 +65,9 @@ def plan_namespace(resources: Sequence[Resource], in_use: InUse) -> NamespacePla
 class _Planner:
     by_key: Mapping[ResourceKey, Resource]
     claims: Claims
+    routed: RoutedPools
     waits: dict[ResourceKey, list[str]] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
 
     def resolve(self, source: Resource, access_point: AccessPoint) -> Realm | None:
         named = [reference.name for reference in access_point.spec.clusters]
@@ -111,6 +117,7 @@ class _Planner:
             if isinstance(pool, BlockPool):
                 pools[reference.name] = pool
                 usable.append(reference)
+        usable += self._pools_that_stay(source, cluster, pools)
         notifier_ref = cluster.spec.notifier_ref
         if notifier_ref is not None:
             notifier = self._find(source, owner, "Notifier", notifier_ref.name)
@@ -120,6 +127,30 @@ class _Planner:
             self._wait(owner.key, "no pool that it may write to is there")
             return None
         return _updated(cluster, block_pools=tuple(usable))
+
+    def _pools_that_stay(
+        self, source: Resource, cluster: MetadataCluster, pools: dict[str, BlockPool]
+    ) -> list[PoolRef]:
+        """Pools taken off the cluster's list that it may have chunks in: served, but not written to."""
+        named = {reference.name for reference in cluster.spec.block_pools}
+        stay = []
+        for name in self.routed(source, cluster.spec.server_key):
+            key = ("BlockPool", source.namespace, name)
+            found = self.by_key.get(key)
+            if name in named or found is None or found.deleting is not None:
+                continue
+            if not isinstance(found.manifest, BlockPool) or self.claims.owner.get(key) != source.key:
+                continue
+            pools[name] = found.manifest
+            stay.append(PoolRef(name=name, mode="ReadOnly"))
+            if key not in self.claims.retained:
+                text = (
+                    f"BlockPool/{name} was taken off the list of MetadataCluster/{cluster.metadata.name}, but it may "
+                    "hold chunks: it stays, read only. Name it again, or delete the resource itself (its "
+                    "deletionPolicy says what becomes of the data)."
+                )
+                self.refusals.append(Refusal(source.key, "InUse", text))
+        return stay
 
     def _find(self, source: Resource, user: Resource, kind: str, name: str) -> Manifest | None:
         """The manifest of what `user` names, if it is valid and belongs to the AccessPoint `source`."""

@@ -7,11 +7,21 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from moorage_operator.kube.cache import Cache, Cached
-from moorage_operator.kube.kinds import BUILT, ENDPOINT_SLICE, HTTP_ROUTE, RESOURCES, Kind, kind_of
+from moorage_operator.kube.kinds import (
+    BUILT,
+    CONFIG_MAP,
+    ENDPOINT_SLICE,
+    HTTP_ROUTE,
+    RESOURCES,
+    Kind,
+    kind_of,
+)
 from moorage_operator.reconcile.claims import InUse
 from moorage_operator.reconcile.realms import NamespacePlan, plan_namespace
 from moorage_operator.reconcile.resource import Resource, ResourceKey, parse_resource
+from moorage_operator.reconcile.routing import parse_table
 from moorage_operator.resources.manifest import OWNER_KIND, OWNER_NAME
+from moorage_operator.resources.names import live_files
 
 Wake = Callable[[ResourceKey], None]
 
@@ -60,9 +70,18 @@ class World:
         found = self._plans.get(namespace)
         if found is None:
             parsed = (self.resource(key) for key in self._by_namespace.get(namespace, {}))
-            found = plan_namespace([one for one in parsed if one is not None], self._in_use)
+            found = plan_namespace(
+                [one for one in parsed if one is not None], self._in_use, self._routed_pools
+            )
             self._plans[namespace] = found
         return found
+
+    def _routed_pools(self, access_point: Resource, server_key: str) -> tuple[str, ...]:
+        found = self.built[CONFIG_MAP].get(access_point.namespace, live_files(access_point.name))
+        data = (found.decode().get("data") or {}) if found else {}
+        table = parse_table(data.get("routing.json"))
+        routes = table.clusters if table is not None else ()
+        return next((route.pools for route in routes if route.server_key == server_key), ())
 
     def forget_plans(self) -> None:
         """What `in_use` says may be something else now."""
