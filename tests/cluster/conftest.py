@@ -68,6 +68,12 @@ def bed(api_server: ApiServer, namespace: str, kube: Kube, definitions: None) ->
 
 
 @pytest.fixture
+def closed_namespace(api_server: ApiServer) -> str:
+    """One in which the operator has no rights."""
+    return make_namespace(api_server)
+
+
+@pytest.fixture
 def make_bed_namespace(api_server: ApiServer, definitions: None) -> Callable[[], str]:
     """Makes further namespaces with the operator's rights."""
 

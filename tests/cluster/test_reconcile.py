@@ -23,7 +23,7 @@ from moorage_operator.kube.kinds import (
     VOLUME_CLAIM,
     Kind,
 )
-from moorage_operator.reconcile.operator import Operator
+from moorage_operator.reconcile.operator import NamespaceOpenedError, Operator
 from moorage_operator.resources.context import Images
 
 ALL = {"files-auth", "files-proxy", "main-l1", "main-l2", "main-l3", "pool-block"}
@@ -319,6 +319,23 @@ async def test_without_rights_on_secrets_the_namespace_says_so_and_goes_on_when_
             return await bed.ready(build_realm())
 
         await bed.until(ready)
+
+
+async def test_a_namespace_that_is_closed_to_it_or_was_deleted_holds_up_no_other(
+    bed: Bed, closed_namespace: str
+) -> None:
+    bed.more_namespaces = (closed_namespace,)
+    await put_all(bed)
+    async with controllers(bed.kube, bed.namespace), bed.running() as operator:
+        await bed.until(lambda: bed.ready(build_realm()))
+        is_ready, said = operator.is_ready()
+        assert is_ready, said
+        assert "may not watch" in said
+        assert closed_namespace in said
+        # kopf does not try again where it was refused, so a new process is wanted.
+        grant(bed.api, closed_namespace)
+        with pytest.raises(NamespaceOpenedError, match=closed_namespace):
+            await operator.resync()
 
 
 async def test_secrets_of_users_are_never_read_and_no_secret_is_ever_listed(bed: Bed) -> None:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from moorage_operator.kube.cache import Cache, Cached, Watcher
+from moorage_operator.kube.cache import DENIED_PAUSE, Cache, Cached, Watcher
 from moorage_operator.kube.client import Kube
 from moorage_operator.kube.connection import Connection
-from moorage_operator.kube.errors import KubeError, NotLeaderError
+from moorage_operator.kube.errors import KubeError, KubeForbiddenError, NotLeaderError
 from moorage_operator.kube.kinds import BUILT, HTTP_ROUTE, LEASE, RESOURCES, Kind
 from moorage_operator.kube.lease import Lease
 from moorage_operator.metrics import OperatorMetrics
@@ -37,6 +37,10 @@ OLDEST_KEY_SECONDS = 120.0
 SYNC_SECONDS = 60.0
 
 log = logging.getLogger("moorage.operator")
+
+
+class NamespaceOpenedError(KubeError):
+    """kopf has given up to watch a namespace whose rights have come since: only a new process hears of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class Operator:
         self._leases.subscribe(self._lease_seen)
         self._lease_heard = monotonic()
         self._watchers: list[Watcher] = []
+        self._closed: set[str | None] = set()  # namespaces that could not be listed
 
     async def run(self) -> None:
         """Until the Lease is lost, or for ever; cancelled, it releases the Lease and stops."""
@@ -137,12 +142,17 @@ class Operator:
 
     def is_ready(self) -> tuple[bool, str]:
         """Whether it knows the cluster: a standby too, since it must be able to take over at once."""
-        denied = [watcher for watcher in self._watchers if watcher.denied]
-        if denied:
-            return False, f"may not watch {denied[0].cache.kind.name}: {denied[0].denied}"
-        return (
-            self.synced.is_set(),
-            "caches are filled" if self.synced.is_set() else "caches are not filled yet",
+        denied = {watcher.namespace: watcher for watcher in self._watchers if watcher.denied}
+        said = [
+            f"may not watch {watcher.cache.kind.name}: {watcher.denied}"
+            for _, watcher in sorted(denied.items())
+        ]
+        if denied and len(denied) == len({watcher.namespace for watcher in self._watchers}):
+            return False, said[0]
+        is_filled = self.synced.is_set()
+        # A namespace that is closed to it, or was deleted, holds up no other one.
+        return is_filled, "; ".join(
+            ["caches are filled" if is_filled else "caches are not filled yet", *said]
         )
 
     # --- what is heard
@@ -183,6 +193,8 @@ class Operator:
         while True:
             try:
                 await self.resync()
+            except NamespaceOpenedError:
+                raise
             except KubeError as error:
                 log.warning("resources not listed", extra={"reason": error.detail})
                 await asyncio.sleep(2)
@@ -190,15 +202,30 @@ class Operator:
             if not self.synced.is_set():
                 self.synced.set()
                 self.world.forget_plans()
-            await asyncio.sleep(RESYNC_SECONDS)
+            await asyncio.sleep(DENIED_PAUSE if self._closed else RESYNC_SECONDS)
 
     async def resync(self) -> None:
-        """Every custom resource as it is now, then a look at each."""
-        for kind in RESOURCES:
-            for place in self.settings.namespaces or (None,):
-                page = await self.kube.list_all(kind, place)
-                self.world.resources[kind.name].replace_all(page.items, int(page.resource_version), place)
+        """Every custom resource as it is now, then a look at each. A namespace that may not be listed is passed over;
+        KubeForbiddenError when there is no other; NamespaceOpenedError when it may be listed after all.
+        """
+        places: Sequence[str | None] = self.settings.namespaces or (None,)
+        closed: set[str | None] = set()
+        for place in places:
+            try:
+                for kind in RESOURCES:
+                    page = await self.kube.list_all(kind, place)
+                    self.world.resources[kind.name].replace_all(page.items, int(page.resource_version), place)
+            except KubeForbiddenError as error:
+                if len(closed) + 1 == len(places):
+                    raise
+                closed.add(place)
+                if place not in self._closed:
+                    log.warning("namespace passed over", extra={"place": place, "reason": error.detail})
+        opened = self._closed - closed
+        self._closed = closed
         self.wake_all()
+        if opened:
+            raise NamespaceOpenedError(f"Rights have come in {', '.join(sorted(map(str, opened)))}.")
 
     def _lease_seen(self, _: Cached | None, new: Cached | None) -> None:
         if new is not None:

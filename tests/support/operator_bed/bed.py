@@ -53,6 +53,7 @@ class Bed:
         self.user = user
         self.servers = TellingServers()
         self.images = IMAGES
+        self.more_namespaces: tuple[str, ...] = ()
         self.now = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC)
         self.operator: Operator | None = None
         self.prepared: Any = None
@@ -64,7 +65,7 @@ class Bed:
             images=self.images,
             namespace=self.namespace,
             identity=identity,
-            namespaces=(self.namespace,),
+            namespaces=(self.namespace, *self.more_namespaces),
             lease_name=f"lease-{identity}",
         )
         connection = connect(self.api, self.user)
