@@ -39,7 +39,7 @@ SYNC_SECONDS = 60.0
 log = logging.getLogger("moorage.operator")
 
 
-class NamespaceOpenedError(KubeError):
+class NamespaceOpenedError(Exception):
     """kopf has given up to watch a namespace whose rights have come since: only a new process hears of it."""
 
 
@@ -193,8 +193,6 @@ class Operator:
         while True:
             try:
                 await self.resync()
-            except NamespaceOpenedError:
-                raise
             except KubeError as error:
                 log.warning("resources not listed", extra={"reason": error.detail})
                 await asyncio.sleep(2)
