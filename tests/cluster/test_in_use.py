@@ -114,6 +114,7 @@ async def test_a_cluster_without_users_goes_and_one_that_has_some_or_cannot_be_a
     await put_both(bed)
     async with controllers(bed.kube, bed.namespace), bed.running() as operator:
         await bed.until(lambda: bed.ready([build_pool(), build_cluster(), OTHER, BOTH]))
+        await bed.settled()  # the event that tells it follows the status
         # Nobody is asked before there is a reason to.
         since = bed.api.audit_position()
         operator.wake_all()
