@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from built_objects import VARIANTS, build_all, build_context, build_realm, build_wide_realm
-from real_servers.gateway_api import read_http_route_definition
+from real_servers.published_definitions import GATEWAY_API, read_definition
 from resources_bed import changed, put_definition, wait_until_served
 
 from moorage_operator.kube.kinds import BUILT, HTTP_ROUTE
@@ -40,7 +40,7 @@ def pod_templates(body: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def gateway_api(api_server: Any) -> Any:
     """The API server, with the Gateway API's own definition of HTTPRoute."""
-    definition = read_http_route_definition(print)
+    definition = read_definition(GATEWAY_API, "httproutes", print)
     put_definition(api_server, definition)
     wait_until_served(api_server, HTTP_ROUTE.path("default"))
     return api_server

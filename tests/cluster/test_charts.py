@@ -1,4 +1,7 @@
-"""What the charts render, put before a real API server: unknown fields and wrong values are refused there."""
+"""What the charts render, put before a real API server: unknown fields and wrong values are refused there.
+
+The Prometheus operator's resources are held against its own definitions.
+"""
 
 import json
 import subprocess
@@ -6,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 from real_servers.kubernetes import ApiServer
-from resources_bed import apply_crds
+from real_servers.published_definitions import PROMETHEUS_OPERATOR, read_definition
+from resources_bed import apply_crds, put_definition, wait_until_served
 
 from moorage_operator.local.tools import ensure_helm
 
@@ -17,7 +22,11 @@ CHARTS = Path(__file__).resolve().parents[2] / "charts"
 EVERYTHING = {
     "demo": {"enabled": True},
     "imagePullSecrets": ["registry"],
-    "metrics": {"dashboard": {"enabled": True}},
+    "metrics": {
+        "serviceMonitor": {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}},
+        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboard": {"enabled": True},
+    },
     "operator": {
         "tolerations": [{"operator": "Exists"}],
         "priorityClassName": "high",
@@ -47,15 +56,62 @@ def offer(api: ApiServer, manifest: dict[str, Any]) -> tuple[int, Any]:
     return api.request("POST", f"{path_of(manifest)}?dryRun=All&fieldValidation=Strict", manifest)
 
 
+@pytest.fixture(scope="module")
+def prometheus_operator(api_server: ApiServer) -> ApiServer:
+    """The API server, with the Prometheus operator's own definitions of what the chart makes for it."""
+    for plural in ("servicemonitors", "prometheusrules"):
+        put_definition(api_server, read_definition(PROMETHEUS_OPERATOR, plural, print))
+        wait_until_served(api_server, f"/apis/monitoring.coreos.com/v1/namespaces/default/{plural}")
+    return api_server
+
+
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
 def test_the_api_server_takes_every_object_of_the_operators_chart(
-    api_server: ApiServer, namespace: str, values: dict[str, Any]
+    prometheus_operator: ApiServer, namespace: str, values: dict[str, Any]
 ):
     manifests = list(rendered("moorage", namespace, values))
     assert len(manifests) >= 10
     for manifest in manifests:
-        status, answer = offer(api_server, manifest)
+        status, answer = offer(prometheus_operator, manifest)
         assert status == 201, f"{manifest['kind']}/{manifest['metadata']['name']}: {answer}"
+    kinds = [manifest["kind"] for manifest in manifests]
+    assert (kinds.count("ServiceMonitor"), kinds.count("PrometheusRule")) == ((2, 1) if values else (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("ServiceMonitor", {"endpoints": [{"port": "http", "interval": "1 minute"}], "selector": {}}),
+        ("ServiceMonitor", {"endpoints": [{"port": "http", "pathh": "/metrics"}], "selector": {}}),
+        ("PrometheusRule", {"groups": [{"name": "g", "rules": [{"alert": "A"}]}]}),
+        (
+            "PrometheusRule",
+            {"groups": [{"name": "g", "rules": [{"alert": "A", "expr": "1", "for": "soon"}]}]},
+        ),
+    ],
+)
+def test_the_prometheus_operators_definitions_refuse_what_is_wrong(
+    prometheus_operator: ApiServer, namespace: str, kind: str, wrong: dict[str, Any]
+):
+    """Without this the test above would show nothing."""
+    manifest = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": kind,
+        "metadata": {"name": "wrong", "namespace": namespace},
+        "spec": wrong,
+    }
+    status, answer = offer(prometheus_operator, manifest)
+    assert status in {400, 422}, answer
+
+
+def test_every_alert_is_an_expression_that_prometheus_reads():
+    groups = yaml.safe_load((CHARTS / "moorage" / "files" / "rules.yaml").read_text())["groups"]
+    expressions = [rule["expr"] for group in groups for rule in group["rules"]]
+    assert len(expressions) >= 5
+    for expression in expressions:
+        promql_parser.parse(expression)
+    with pytest.raises(ValueError, match="unclosed left parenthesis"):
+        promql_parser.parse("rate(moorage_http_requests_total[5m]")
 
 
 def test_the_api_server_takes_the_demo(api_server: ApiServer, namespace: str):
