@@ -7,7 +7,7 @@ IMAGE ?= moorage:dev
 BASE ?= python:3.11-slim
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check lint types imports drift crds servers bench-operator soak-operator test image e2e bench lock
+.PHONY: help setup run check lint types imports drift crds servers bench-operator soak-operator test image image-reproducible e2e bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +45,12 @@ test: servers ## Run the tests, on real servers
 
 image: ## Build the image with docker (IMAGE=moorage:dev; BASE=python:3.11-slim, any with Python 3.11 or newer)
 	docker build --build-arg BASE=$(BASE) --tag $(IMAGE) .
+
+image-reproducible: ## Build the image twice from nothing, and see that its layers are the same bit by bit
+	docker build --no-cache --build-arg BASE=$(BASE) --tag $(IMAGE)-first .
+	docker build --no-cache --build-arg BASE=$(BASE) --tag $(IMAGE)-second .
+	@layers() { docker image inspect --format '{{range .RootFS.Layers}}{{println .}}{{end}}' $(IMAGE)-$$1; }; \
+	layers first; [ "$$(layers first)" = "$$(layers second)" ] || { echo "the second build differs:"; layers second; exit 1; }
 
 e2e: setup ## Run the tests on a Kubernetes cluster: KUBECONFIG's, else one made with kind; needs docker, kind, kubectl
 	MOORAGE_E2E_IMAGE=$(IMAGE) MOORAGE_E2E_BASE=$(BASE) $(BIN)/pytest tests/e2e
