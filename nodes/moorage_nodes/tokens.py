@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from moorage.core.errors import InvalidFieldError, UnauthenticatedError
+from moorage.core.errors import InvalidFieldError, UnauthenticatedError, UploadEndedError
 from moorage_nodes.trust import TrustedKey, TrustStore, key_thumbprint
 
 ALGORITHM = "ES256"
@@ -108,6 +108,14 @@ class TokenRefusedError(UnauthenticatedError):
         self.reason = reason
 
 
+class TokenExpiredError(TokenRefusedError):
+    """It was good, for `audience`, and its time is over."""
+
+    def __init__(self, audience: Audience | None) -> None:
+        super().__init__("expired")
+        self.audience = audience
+
+
 class Signer:
     """Signs tokens as `issuer` with one private key (PEM, P-256)."""
 
@@ -142,6 +150,10 @@ class Signer:
         return token, Claims(audience, self.issuer, subject, payload["jti"], payload["exp"], claims)
 
 
+def upload_too_old() -> UploadEndedError:
+    return UploadEndedError("This upload is too old: begin a new one with /update.")
+
+
 def load_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
@@ -173,7 +185,8 @@ class Verifier:
         self._admin_digest = digest
 
     def authenticate(self, allow: Allow, authorization: str | None) -> Claims:
-        """Who asks, when `allow` lets them in; else TokenRefusedError.
+        """Who asks, when `allow` lets them in; else TokenRefusedError, or UploadEndedError for the token of an
+        upload that is too old, where such tokens are let in: no login would help.
 
         `authorization` is the value of the request's header of that name.
         """
@@ -188,9 +201,14 @@ class Verifier:
             return ADMINISTRATOR
         try:
             claims = self._claims_of(token)
-        except TokenRefusedError:
+        except TokenRefusedError as refusal:
             if allow.public:
                 return ANONYMOUS
+            if (
+                isinstance(refusal, TokenExpiredError)
+                and refusal.audience is Audience.UPLOAD in allow.audiences
+            ):
+                raise upload_too_old() from None
             raise
         if claims.audience in allow.audiences:
             return claims
@@ -199,8 +217,15 @@ class Verifier:
         raise TokenRefusedError(f"audience {claims.audience} is not for this route")
 
     def verify(self, token: str, audience: Audience) -> Claims:
-        """The claims of a token of exactly `audience`; else TokenRefusedError."""
-        claims = self._claims_of(token)
+        """The claims of a token of exactly `audience`; else TokenRefusedError; TokenExpiredError only for such a
+        token.
+        """
+        try:
+            claims = self._claims_of(token)
+        except TokenExpiredError as refusal:
+            if refusal.audience is not audience:
+                raise TokenRefusedError(refusal.reason) from None
+            raise
         if claims.audience is not audience:
             raise TokenRefusedError(f"audience {claims.audience} where {audience} is wanted")
         return claims
@@ -229,7 +254,7 @@ class Verifier:
                 known.move_to_end(token)
                 return claims
             del known[token]
-            raise TokenRefusedError("expired")
+            raise TokenExpiredError(claims.audience)
         claims = verify_token(token, self._trust, now)
         self._keep(token, claims)
         return claims
@@ -295,7 +320,7 @@ def _checked_claims(payload: dict[str, Any], header: dict[str, Any], key: Truste
     if type(expires) is not int or type(issued) is not int:
         raise TokenRefusedError("exp or iat missing")
     if expires <= now:
-        raise TokenRefusedError("expired")
+        raise TokenExpiredError(audience)
     if issued > now + ISSUED_AT_LEEWAY:
         raise TokenRefusedError("issued in the future")
     subject, token_id = payload.get("sub"), payload.get("jti")

@@ -102,6 +102,33 @@ def wrong_tokens(
     }
 
 
+def test_the_token_of_an_upload_that_is_too_old_is_gone_wherever_it_is_shown(
+    local_store: RunningStore, private_key: Callable[[str], ec.EllipticCurvePrivateKey]
+):
+    """410 and not 401: no login would help, only another /update."""
+    user = new_user(local_store)
+    fresh = user.begin("file")["upload_token"]
+    header = jwt.get_unverified_header(fresh)
+    claims = jwt.decode(fresh, options={"verify_signature": False})
+    now = int(time.time())
+    changed = {**claims, "iat": now - 7200, "exp": now - 3600}
+    old = jwt.encode(
+        changed, private_key(header["kid"]), "ES256", {"kid": header["kid"], "typ": header["typ"]}
+    )
+    chunk = {"content": b"text"}
+    for said in (
+        user.commit("file", old, 1, chunks=[]),
+        user.block.with_token(old).put("/chunks/c", **chunk),
+        user.block.with_token(old).post("/store_chunk", json=[]),
+        user.block.put("/chunks/c", headers={"X-Upload-Token": old}, **chunk),
+    ):
+        check_error(said, 410, word="upload_ended")
+    for nowhere in (user.l1.with_token(old).get("/nodes/root"), user.block.with_token(old).get("/chunks/c")):
+        check_error(nowhere, 401)
+    check_error(user.block.put("/chunks/c", headers={"X-Upload-Token": user.token}, **chunk), 401)
+    check_ok(user.block.with_token(fresh).put("/chunks/c", **chunk))
+
+
 def routes_of(local_store: RunningStore, role: str) -> list[tuple[str, str]]:
     """Method and path below the host of each route that the server says it has for clients."""
     document = check_ok(local_store.direct(role, "internal").get("/openapi.json"))

@@ -61,6 +61,27 @@ def wait_for_trash(user: User, file_id: str) -> None:
         time.sleep(0.1)
 
 
+def test_a_commit_again_answers_the_same_after_its_version_has_left_the_store(user: User, collect: Collect):
+    """For 24 h, though only the newest version is kept."""
+    token = user.begin("file")["upload_token"]
+    user.store_chunks(token, {"a": b"one", "b": b"two"})
+    attrs = {"mode": 0o600}
+    assert check_ok(user.commit("file", token, 1, attrs=attrs))["version"] == 1
+    for base in range(1, 22):
+        user.save("file", [b"version %d" % base], base)
+    collect()
+    check_error(user.l1.get("/files/file/metadata", params={"version": 1}), 404, 410)
+    for said in ({"attrs": attrs}, {}, {"chunks": ["a", "b"]}):
+        assert check_ok(user.commit("file", token, 1, **said))["version"] == 1
+    stale = check_error(user.commit("file", token, 1, chunks=["a"]), 409, word="conflict")
+    assert stale["server_version"] == 22
+    check_error(user.commit("file", token, 1, attrs={"mode": 0o644}), 409, word="conflict")
+    check_error(user.commit("file", user.begin("other")["upload_token"], 1), 410, word="upload_ended")
+    collect()
+    assert check_ok(user.commit("file", token, 1))["version"] == 1
+    assert user.read("file") == b"version 21"
+
+
 def test_what_is_deleted_leaves_the_store_after_the_grace_and_nothing_else_does(
     frail_store: RunningStore, user: User, collect: Collect
 ):

@@ -10,7 +10,7 @@ from moorage_nodes.generation import GenerationCache
 from moorage_nodes.livefile import LiveFile
 from moorage_nodes.peer_api import OpenUploadsAnswer, OpenUploadsRequest
 from moorage_nodes.peers import PeerDirectory
-from moorage_nodes.tokens import Allow, Audience, Claims, Verifier
+from moorage_nodes.tokens import Allow, Audience, Claims, TokenExpiredError, Verifier, upload_too_old
 
 STORERS = Allow(frozenset({Audience.UPLOAD, Audience.ACCESS}))
 READERS = Allow(frozenset({Audience.ACCESS, Audience.DOWNLOAD}))
@@ -59,12 +59,17 @@ class Access:
         """The upload that the bearer's token names: itself, in `X-Upload-Token`, or the user's only open one.
 
         `UploadTokenRequiredError` (409) when that is none or not the only one; `ForbiddenError` for another
-        user's upload; `TokenRefusedError` for what is no upload token; `WrongClusterError` (421) when this pool
+        user's upload; `TokenRefusedError` for what is no upload token, `UploadEndedError` (410) for one that is too
+        old; `WrongClusterError` (421) when this pool
         takes no new bytes of the user's cluster.
         """
         named = request.headers.get(UPLOAD_HEADER)
         if claims.audience is not Audience.UPLOAD and named is not None:
-            claims, holder = self._verifier.verify(named, Audience.UPLOAD), claims
+            holder = claims
+            try:
+                claims = self._verifier.verify(named, Audience.UPLOAD)
+            except TokenExpiredError:
+                raise upload_too_old() from None
             if claims.subject != holder.subject:
                 raise ForbiddenError("This upload is another user's.")
             if self._generations is not None:

@@ -15,8 +15,9 @@ from moorage_nodes.gc.marking import Pause
 from moorage_nodes.gc.report import Report
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.bulk_reads import read_keys
+from moorage_nodes.metadata.l1.repeats import build_past_version
 from moorage_nodes.metadata.l1.upload_ids import is_of_collector
-from moorage_nodes.metadata.records import DELETED, DIRECTORY, JournalEntry, Node, Trash
+from moorage_nodes.metadata.records import DELETED, DIRECTORY, JournalEntry, Manifest, Node, Trash
 from moorage_nodes.metadata.scan import (
     find_past_versions,
     scan_kind,
@@ -124,12 +125,25 @@ class LettingGo:
     async def drop_versions(self) -> None:
         async for found in scan_versions(self._store, self._namespace, more_than=self._retained):
             past = [
-                Group((), (Delete(keys.manifest(self._namespace, file_id, version)),))
+                (file_id, version)
                 for file_id, versions in found
                 for version in find_past_versions(versions, self._retained)
             ]
-            for part in _parts(past[: self._budget.take("versions", len(past))]):
-                await self._write("versions", part)
+            for part in cut(past[: self._budget.take("versions", len(past))], WRITTEN_TOGETHER):
+                await self._write("versions", await self._drop(part))
+
+    async def _drop(self, versions: Sequence[tuple[str, int]]) -> list[Group]:
+        """A commit that comes again within a day must still find its answer: that much is kept for so long."""
+        wanted = {keys.manifest(self._namespace, *each): each for each in versions}
+        groups: list[Group] = []
+        for key, kv in (await read_keys(self._store, list(wanted))).items():
+            ops: list[Put | Delete] = [Delete(key)]
+            if kv.mod_revision > self._horizons.requests:
+                manifest = records.decode(Manifest, kv.value)
+                past, remembered = build_past_version(self._namespace, *wanted[key], manifest)
+                ops.append(Put(past, records.encode(remembered)))
+            groups.append(Group((), tuple(ops)))
+        return groups
 
     # --- the trash --------------------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 Any process may serve any client. What waits lies in etcd until it is acknowledged, so each connection begins by reading
 it; from then on the hub tells. A WebSocket is one task that waits for its end; a second one lives only while there is
-something to send. A poller's listener lingers between polls, so that a change in between is not missed.
+something to send. A poller's listener lingers between polls, so that a change in between is not missed; the first poll
+here is told of a change of the last minute, which the client may have missed elsewhere or know already.
 """
 
 import asyncio
@@ -286,6 +287,7 @@ class Delivery:
         if poller is None:
             poller = self._pollers[name] = Poller(namespace, client_id)
             self.hub.add(poller)
+            poller.change = self.hub.recent_change(namespace)
         poller.users += 1
         self.polls += 1
         try:

@@ -2,7 +2,8 @@
 
 Everything that is told lies in etcd; the watch tells each process what came, and the hub hands it to those of its
 listeners that it is for. What a listener missed before it came is read by itself (`Queue.waiting`); it drops what the
-watch tells of revisions that it has read.
+watch tells of revisions that it has read. Hints are not kept for anybody; those of the last minute are known here, for
+a client whose last poll was answered by another process.
 """
 
 import logging
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from moorage.core.errors import MoorageError, StoreUnavailableError
+from moorage_nodes.lru import Lru
 from moorage_nodes.notify import keys
 from moorage_nodes.notify.elapsed import ElapsedClock
 from moorage_nodes.notify.keys import Hint, Notification, Queues
@@ -19,6 +21,8 @@ from moorage_nodes.stores.contracts import Event, KeyValue, MetadataStore, Watch
 
 log = logging.getLogger("moorage.hub")
 SILENT_SECONDS = 15.0  # a watch tells at least every few seconds how far it is
+RECENT_SECONDS = 60.0
+MAX_RECENT = 20_000  # namespaces, about 6 MB
 
 
 class Listener(Protocol):
@@ -50,6 +54,7 @@ class Hub:
         self._elapsed = elapsed
         self._monotonic = monotonic
         self._listeners: dict[str, dict[Listener, None]] = {}
+        self._recent: Lru[str, tuple[float, bytes]] = Lru(MAX_RECENT)
         self._heard = monotonic()
         self._revision = 0
 
@@ -75,6 +80,13 @@ class Hub:
 
     def count(self, namespace: str) -> int:
         return len(self._listeners.get(namespace, ()))
+
+    def recent_change(self, namespace: str) -> str | None:
+        """The newest hint, if it came within the last minute."""
+        known = self._recent.get(namespace)
+        if known is None or self._monotonic() - known[0] > RECENT_SECONDS:
+            return None
+        return encode_change(keys.decode(Hint, known[1]))
 
     async def run(self) -> None:
         """Follow the watch for ever; called again, it goes on where it was."""
@@ -108,7 +120,10 @@ class Hub:
             self._elapsed.observe(kv)
             return
         prefix, rest = kv.key[:4], kv.key[4:]
-        listeners = self._listeners.get(rest.split(b"/", 1)[0].decode())
+        namespace = rest.split(b"/", 1)[0].decode()
+        if prefix == keys.HINTS:
+            self._recent.put(namespace, (self._monotonic(), kv.value))
+        listeners = self._listeners.get(namespace)
         if not listeners:
             return
         if prefix == keys.NOTIFICATIONS:

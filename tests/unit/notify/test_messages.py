@@ -43,6 +43,16 @@ async def test_a_change_between_two_polls_is_told_by_the_second(bed, user):
     assert await bed.poll(user, "a", timeout=0) is None
 
 
+async def test_a_change_between_two_polls_is_told_though_another_server_answers_the_second(bed, user):
+    assert await bed.poll(user, "a", timeout=0) is None
+    await bed.make_file(user, "f")
+    assert (await bed.poll(user, "a", timeout=20))[
+        "type"
+    ] == "change"  # so all servers have heard of it, or will
+    assert (await bed.poll(user, "a", timeout=20, at=1))["type"] == "change"
+    assert await bed.poll(user, "a", timeout=0, at=1) is None
+
+
 async def test_nobody_is_told_of_anothers_changes(bed, user):
     async with bed.listen(bed.new_user(), "a") as socket:
         await bed.make_file(user, "f")

@@ -35,6 +35,7 @@ from moorage_nodes.metadata.l1.content import (
 )
 from moorage_nodes.metadata.l1.entries import Id, Summary, fold_stored, restored_names, summarize
 from moorage_nodes.metadata.l1.file_commit import FileCommit, Outcome, Prepared
+from moorage_nodes.metadata.l1.repeats import observe_past_version
 from moorage_nodes.metadata.l1.targets import (
     NotPreparedError,
     make_file,
@@ -246,11 +247,14 @@ class _Commits:
         """The upload holds this file no more: committed, or ended, or never of this upload."""
         key = keys.manifest(self.view.namespace, commit.file_id, commit.new_version)
         manifest = self.view.record(Manifest, key)
+        if manifest is None:
+            manifest = observe_past_version(self.view, commit.file_id, commit.new_version)
         if manifest is not None and manifest.upload == self.upload_id:
-            if not commit.is_content_of(manifest):  # `committed` would let the client drop what nobody has
+            if not commit.is_of(manifest):  # `committed` would let the client drop what nobody has
                 node = tree.observe_node(self.view, commit.file_id)
                 raise ConflictError(
-                    f"This upload has made version {commit.new_version} of other chunks: begin a new one on that.",
+                    f"This upload has made version {commit.new_version} of other chunks or attributes: begin a new "
+                    "one on that.",
                     server_version=commit.new_version if node is None else node.version,
                 )
             return commit.new_version
@@ -328,7 +332,7 @@ class _Commits:
         view, draft = self.view, version.draft
         file, new = draft.file, draft.commit.new_version
         node = draft.node or make_file(view, file)
-        summary, attrs = version.summary, dict(draft.commit.attrs)
+        summary, attrs = version.summary, dict(draft.commit.attrs or {})
         view.put(
             keys.manifest(view.namespace, file.file_id, new),
             Manifest(

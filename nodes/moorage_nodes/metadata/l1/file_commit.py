@@ -13,12 +13,14 @@ from moorage_nodes.metadata.records import Entry, Manifest
 
 @dataclass(frozen=True, slots=True)
 class FileCommit:
-    """What is asked for one file. `ids`: the chunks that the client names, in file order; None: it names none."""
+    """What is asked for one file. `ids`: the chunks that the client names, in file order; None: it names none.
+    `attrs` None: it says nothing of them, so the version has none.
+    """
 
     file_id: str
     new_version: int
     ids: tuple[Id, ...] | None = None
-    attrs: Mapping[str, Any] = field(default_factory=dict)
+    attrs: Mapping[str, Any] | None = None
     hashes: tuple[bytes, ...] | None = field(init=False)  # the ids, when all of them are hashes
 
     def __post_init__(self) -> None:
@@ -27,11 +29,15 @@ class FileCommit:
             self, "hashes", hashes if hashes is not None and len(hashes) == len(self.ids or ()) else None
         )
 
-    def is_content_of(self, manifest: Manifest) -> bool:
-        """Whether that version is what is asked for. A long list of the client's own names is only counted."""
+    def is_of(self, manifest: Manifest) -> bool:
+        """Whether that version is what is asked for. What is not said is not compared, and a long list of the
+        client's own names is only counted, as is one that retention has let go (repeats.py).
+        """
+        if self.attrs is not None and dict(self.attrs) != manifest.attrs:
+            return False
         if self.ids is None:
             return True
-        if not manifest.segments:
+        if len(manifest.entries) == manifest.count:
             return [id_of(entry) for entry in manifest.entries] == list(self.ids)
         if self.hashes is not None:
             return hashlib.sha256(b"".join(self.hashes)).digest() == manifest.digest

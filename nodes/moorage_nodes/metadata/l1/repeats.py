@@ -3,6 +3,9 @@
 Without a key the plans recognise a repeat by what stands already; with one, the result is kept beside the change,
 in the same transaction, so it is exact whatever happened since. A refused request changed nothing and keeps nothing:
 under the same key it is judged anew.
+
+A version tells which upload made it, so a commit needs no key to be recognised. Of a version that retention lets go
+within the time that requests are remembered, the collector keeps what tells that, under a key that no client can send.
 """
 
 import base64
@@ -12,11 +15,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from moorage.core.errors import IdempotencyKeyReusedError, InvalidFieldError
-from moorage_nodes.metadata import keys
+from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.namespace import Plan
-from moorage_nodes.metadata.records import Remembered
+from moorage_nodes.metadata.records import Manifest, Remembered
 from moorage_nodes.metadata.view import View
 
 T = TypeVar("T")
@@ -40,8 +44,29 @@ def parse_repeat(header: str | None, operation: str, *arguments: object) -> Repe
         raise InvalidFieldError(
             "`Idempotency-Key` must be 1 to 255 visible ASCII characters.", field="Idempotency-Key"
         )
-    key = base64.urlsafe_b64encode(hashlib.sha256(header.encode()).digest()[:18]).decode()
-    return Repeat(key, hashlib.sha256(msgspec.msgpack.encode((operation, *arguments))).digest())
+    return Repeat(_key_of(header), hashlib.sha256(msgspec.msgpack.encode((operation, *arguments))).digest())
+
+
+def _key_of(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()[:18]).decode()
+
+
+def build_past_version(
+    namespace: str, file_id: str, version: int, manifest: Manifest
+) -> tuple[bytes, Remembered]:
+    """The key and value that remember who made a version, and of what, when its manifest goes. The list of chunks is
+    left out: the digest over it stays.
+    """
+    key = keys.idempotency(namespace, _key_of(f"{file_id}\0{version}"))
+    rest = replace(manifest, entries=[], segments="")
+    return key, Remembered(1, manifest.modified, b"", records.encode(rest))
+
+
+def observe_past_version(view: View, file_id: str, version: int) -> Manifest | None:
+    """What `build_past_version` has kept."""
+    key = keys.idempotency(view.namespace, _key_of(f"{file_id}\0{version}"))
+    known = view.record(Remembered, key)
+    return None if known is None else records.decode(Manifest, known.result)
 
 
 def plan_recall(repeat: Repeat, kind: type[T]) -> Plan[T | None]:

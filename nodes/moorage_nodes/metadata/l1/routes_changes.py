@@ -3,7 +3,7 @@
 from moorage.core.ids import parse_id, parse_name
 from moorage.core.wire import ChangesAnswer, ClientAnswer, PutClientRequest
 from moorage_nodes.metadata.l1.changes import parse_cursor, read_changes
-from moorage_nodes.metadata.l1.context import L1, caller_of
+from moorage_nodes.metadata.l1.context import L1, caller_of, change, repeat_of
 from moorage_nodes.metadata.l1.devices import plan_register
 from moorage_nodes.tokens import USER
 from moorage_nodes.web import Call, Routes
@@ -20,8 +20,12 @@ async def put_client(call: Call[L1]) -> ClientAnswer:
     caller = caller_of(call)
     client_id = parse_id(call.path("client_id"), "client_id")
     name = parse_name(call.body.name)
-    return await call.server.namespaces.change(
-        caller.namespace, lambda view: plan_register(view, client_id, name)
+    return await change(
+        call.server,
+        caller,
+        lambda view: plan_register(view, client_id, name),
+        repeat_of(call, "put_client", client_id, call.body),
+        ClientAnswer,
     )
 
 

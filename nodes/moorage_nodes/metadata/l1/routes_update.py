@@ -55,7 +55,11 @@ async def update(call: Call[L1]) -> UpdateAnswer:
     caller, server, body = caller_of(call), call.server, call.body
     file_id = caller.node_id(call.path("file_id"), "file_id")
     begun = await begin_upload(
-        server, caller.namespace, [await _parse_update(caller, file_id, body, "")], several_files=False
+        server,
+        caller.namespace,
+        [await _parse_update(caller, file_id, body, "")],
+        several_files=False,
+        repeat=repeat_of(call, "update", file_id, body),
     )
     (required,) = begun.required
     if isinstance(required, MoorageError):
@@ -85,7 +89,9 @@ async def batch_update(call: Call[L1]) -> BatchUpdateAnswer:
         file_id = caller.node_id(file.file_id, f"{field}file_id")
         updates.append(await _parse_update(caller, file_id, file, field))
     _refuse_twice([each.file_id for each in updates])
-    begun = await begin_upload(server, caller.namespace, updates, several_files=True)
+    begun = await begin_upload(
+        server, caller.namespace, updates, several_files=True, repeat=repeat_of(call, "batch_update", body)
+    )
     results: list[dict[str, Any]] = []
     all_required: dict[str, None] = {}
     for file, required in zip(body.files, begun.required, strict=True):
@@ -203,7 +209,7 @@ def _parse_commit(
     ids: tuple[Id, ...] | None = None
     if chunks is not UNSET:
         ids = tuple(parse_id_of_chunk(text, f"{field}chunks") for text in chunks)
-    return FileCommit(file_id, new_version, ids, {} if attrs is UNSET else msgspec.to_builtins(attrs))
+    return FileCommit(file_id, new_version, ids, None if attrs is UNSET else msgspec.to_builtins(attrs))
 
 
 def _refuse_twice(file_ids: Sequence[str]) -> None:

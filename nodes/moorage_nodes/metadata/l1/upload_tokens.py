@@ -2,7 +2,7 @@
 
 from moorage.core.errors import ForbiddenError, UnauthenticatedError, UploadEndedError
 from moorage_nodes.metadata.l1.context import L1, Caller
-from moorage_nodes.tokens import Audience, TokenRefusedError
+from moorage_nodes.tokens import Audience, TokenExpiredError, TokenRefusedError, upload_too_old
 
 
 def sign_upload_token(server: L1, caller: Caller, upload_id: str) -> str:
@@ -26,9 +26,9 @@ def parse_upload_token(server: L1, caller: Caller, token: str) -> str:
     """
     try:
         claims = server.verifier.verify(token, Audience.UPLOAD)
-    except TokenRefusedError as refusal:
-        if refusal.reason == "expired":
-            raise UploadEndedError("This upload is too old: begin a new one with /update.") from None
+    except TokenExpiredError:
+        raise upload_too_old() from None
+    except TokenRefusedError:
         raise UnauthenticatedError("`upload_token` must be the one that /update answered.") from None
     if claims.subject != caller.namespace or claims.text("ns") != caller.namespace:
         raise ForbiddenError("This upload is another user's.")

@@ -23,9 +23,17 @@ from moorage_nodes.metadata.bulk_reads import read_keys
 from moorage_nodes.metadata.l1 import tree
 from moorage_nodes.metadata.l1.context import L1
 from moorage_nodes.metadata.l1.entries import format_id
+from moorage_nodes.metadata.l1.repeats import Repeat
 from moorage_nodes.metadata.l1.segments import read_segments, write_segments
 from moorage_nodes.metadata.l1.targets import observe_base, observe_manifest
 from moorage_nodes.metadata.l1.upload_ids import build_tag, build_upload_id
+from moorage_nodes.metadata.l1.upload_repeats import (
+    Answered,
+    Found,
+    build_answered,
+    plan_answered,
+    plan_begin_once,
+)
 from moorage_nodes.metadata.names import observe_meanings, read_names
 from moorage_nodes.metadata.namespace import Plan
 from moorage_nodes.metadata.records import (
@@ -85,39 +93,67 @@ class _Checks:
 
 
 async def begin_upload(
-    server: L1, namespace: str, updates: Sequence[FileUpdate], *, several_files: bool
+    server: L1,
+    namespace: str,
+    updates: Sequence[FileUpdate],
+    *,
+    several_files: bool,
+    repeat: Repeat | None = None,
 ) -> Begun:
     """Begin one upload of those files that may be updated. When none may, there is no upload.
 
     Refusals, per file: 409 `conflict`, 404, 422 for a size that is not the chunk's, and what the tree refuses.
-    Raises `StoreUnavailableError`. A retry begins a new upload that takes the place of the unused one.
+    Raises `StoreUnavailableError`; `IdempotencyKeyReusedError`. A retry begins a new upload that takes the place of
+    the unused one; under its key it is answered with the one that it began, while that is open.
     """
+    if repeat is not None:
+        answered = await server.namespaces.read(namespace, plan_answered(repeat))
+        if answered is not None:
+            return await _answer_again(server, namespace, updates, answered)
     tag = build_tag((update.file_id for update in updates), several_files=several_files)
     digests = {digest for update in updates for _, digest, _ in update.planned or ()}
     checks, held = await asyncio.gather(
         server.namespaces.read(namespace, _plan_checks(updates, tag)), _read_held(server, namespace, digests)
     )
-    required: list[list[str] | MoorageError] = []
+    found: list[Found] = []
     files: list[UploadFile] = []
     for update, checked in zip(updates, checks.files, strict=True):
         if isinstance(checked, MoorageError):
-            required.append(checked)
-        elif update.planned is None:
-            files.append(checked.file)
-            required.append(await _list_current(server, namespace, checked))
+            found.append(checked)
+            continue
+        try:
+            found.append(None if update.planned is None else _find_missing(update.planned, held))
+        except InvalidFieldError as refusal:
+            found.append(refusal)
         else:
-            try:
-                required.append(_list_missing(update.planned, held))
-            except InvalidFieldError as refusal:
-                required.append(refusal)
-            else:
-                files.append(checked.file)
+            files.append(checked.file)
+    current = [None if isinstance(checked, MoorageError) else checked for checked in checks.files]
+    required = await _list_required(server, namespace, updates, found, current)
     if not files:
         return Begun(None, required)
     upload_id = build_upload_id(tag, server.rng, short_form=not any(file.planned for file in files))
     files = await _place_plans(server, namespace, upload_id, files)
-    await _put_upload(server, namespace, upload_id, files, checks.unused)
+    upload = Upload(1, namespace, int(server.clock() * 1000), choose_write_pool(server), files)
+    if repeat is None:
+        await _put_upload(server, namespace, upload_id, upload, checks.unused)
+        return Begun(upload_id, required)
+    answer = build_answered(upload_id, found)
+    plan = plan_begin_once(repeat, answer, upload, checks.unused)
+    answered = await server.namespaces.change(namespace, plan, request=repeat.key)
+    if answered.upload_id != upload_id:  # the same request was faster, somewhere else
+        return await _answer_again(server, namespace, updates, answered)
     return Begun(upload_id, required)
+
+
+async def _answer_again(
+    server: L1, namespace: str, updates: Sequence[FileUpdate], answered: Answered
+) -> Begun:
+    """What was answered to the same request. The current version's list is that of the base, wherever the file is."""
+    found = answered.found()
+    short = [update for update, each in zip(updates, found, strict=True) if each is None]
+    lists = iter(await server.namespaces.read(namespace, _plan_current(short)) if short else ())
+    current = [next(lists) if each is None else None for each in found]
+    return Begun(answered.upload_id, await _list_required(server, namespace, updates, found, current))
 
 
 # --- may these files be updated? ------------------------------------------------------------------------------
@@ -167,12 +203,22 @@ def _check(view: View, update: FileUpdate) -> _Checked:
         return _Checked(UploadFile(file_id, base, parent, name, is_planned, entries=entries), None, {})
     observe_base(view, file_id, base)
     file = UploadFile(file_id, base, planned=is_planned, entries=entries)
-    if is_planned:
-        return _Checked(file, None, {})
-    manifest = observe_manifest(view, file_id, base)
+    return _Checked(file, None, {}) if is_planned else _observe_current(view, file)
+
+
+def _observe_current(view: View, file: UploadFile) -> _Checked:
+    manifest = observe_manifest(view, file.file_id, file.base)
     if manifest is None or manifest.segments:
         return _Checked(file, manifest, {})
     return _Checked(file, manifest, observe_meanings(view, _names(manifest.entries)))
+
+
+def _plan_current(updates: Sequence[FileUpdate]) -> Plan[list[_Checked]]:
+    def plan(view: View) -> list[_Checked]:
+        view.need(keys.manifest(view.namespace, update.file_id, update.base) for update in updates)
+        return [_observe_current(view, UploadFile(update.file_id, update.base)) for update in updates]
+
+    return plan
 
 
 def _names(entries: Sequence[Entry]) -> list[str]:
@@ -195,14 +241,33 @@ async def _read_held(server: L1, namespace: str, digests: set[bytes]) -> dict[by
     return held
 
 
-def _list_missing(planned: Sequence[Entry], held: Mapping[bytes, int]) -> list[str]:
-    """Each missing chunk once, under the id that it has first in the list."""
-    missing: dict[bytes, str] = {}
-    for place, entry in enumerate(planned):
-        _, digest, size = entry
+async def _list_required(
+    server: L1,
+    namespace: str,
+    updates: Sequence[FileUpdate],
+    found: Sequence[Found],
+    current: Sequence[_Checked | None],
+) -> list[list[str] | MoorageError]:
+    required: list[list[str] | MoorageError] = []
+    for update, each, checked in zip(updates, found, current, strict=True):
+        if isinstance(each, MoorageError):
+            required.append(each)
+        elif each is None:
+            assert checked is not None
+            required.append(await _list_current(server, namespace, checked))
+        else:
+            assert update.planned is not None
+            required.append([format_id(update.planned[place]) for place in each])
+    return required
+
+
+def _find_missing(planned: Sequence[Entry], held: Mapping[bytes, int]) -> list[int]:
+    """The place of each missing chunk, the first one that it has in the list."""
+    missing: dict[bytes, int] = {}
+    for place, (_, digest, size) in enumerate(planned):
         known = held.get(digest)
         if known is None:
-            missing.setdefault(digest, format_id(entry))
+            missing.setdefault(digest, place)
         elif known != size:
             raise InvalidFieldError(
                 f"The chunk {format_hash(digest)} has {known} bytes, not {size}.",
@@ -262,14 +327,12 @@ def plan_places(
 
 
 async def _put_upload(
-    server: L1, namespace: str, upload_id: str, files: Sequence[UploadFile], unused: Sequence[KeyValue]
+    server: L1, namespace: str, upload_id: str, upload: Upload, unused: Sequence[KeyValue]
 ) -> None:
     """Put the record, and end those uploads in whose place it comes, if they are still as they were."""
-    pool = choose_write_pool(server)
     key = keys.upload(namespace, upload_id)
-    record = records.encode(Upload(1, namespace, int(server.clock() * 1000), pool, list(files)))
     compares: list[Compare] = [absent(key)]
-    writes: list[Op] = [Put(key, record)]
+    writes: list[Op] = [Put(key, records.encode(upload))]
     ended = list(unused)
     for _ in range(MAX_ATTEMPTS):
         done = await server.namespaces.write_aside(
