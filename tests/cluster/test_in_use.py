@@ -1,4 +1,4 @@
-"""A cluster that was taken off the list goes when auth servers say that it has no users, on a real API server."""
+"""What was taken off a list: clusters with users and pools with chunks stay, others go, on a real API server."""
 
 import asyncio
 import json
@@ -10,12 +10,12 @@ import pytest
 from aiohttp import web
 from operator_bed.bed import Bed, TellingServers
 from operator_bed.controllers import controllers
-from operator_bed.manifests import build_access_point, build_cluster, build_pool
+from operator_bed.manifests import build_access_point, build_cluster, build_notifier, build_pool
 
 from moorage_nodes.tokens import Audience, TokenRefusedError, verify_token
 from moorage_nodes.trust import parse_trust
 from moorage_operator.kube.kinds import CONFIG_MAP, DEPLOYMENT, SECRET
-from moorage_operator.reconcile import reconciler, usage
+from moorage_operator.reconcile import reconciler, usage, users
 from moorage_operator.reconcile.servers import HttpServers, Revisions, UsersReport
 
 
@@ -67,7 +67,8 @@ class Servers(TellingServers):
 @pytest.fixture
 async def auth(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AuthServer]:
     monkeypatch.setattr(usage, "ASK_SECONDS", 0.1)
-    monkeypatch.setattr(usage, "USERS_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(users, "ASK_SECONDS", 0.1)
+    monkeypatch.setattr(users, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(reconciler, "ROUTES_POLL_SECONDS", 0.1)
     server = AuthServer(bed)
     app = web.Application()
@@ -211,10 +212,52 @@ async def test_a_pool_taken_off_a_list_goes_on_serving_and_gets_no_new_chunks(
         since = bed.api.audit_position()
         operator.wake_all()
         await bed.settled()
-        assert bed.requests(since) == []
+        assert bed.writes(since) == []
     async with controllers(bed.kube, bed.namespace), bed.running():
         await bed.settled()
         assert await read_only()
         assert "second-block" in await names(bed, DEPLOYMENT)
         await bed.put(main)
         await bed.until(lambda: bed.ready([build_pool(), second, main, other, BOTH]))
+
+
+@pytest.mark.parametrize("exposure", ["nginx", "ingress"])
+async def test_a_notifier_taken_off_the_list_goes_behind_its_routes_and_another_one_takes_its_place(
+    bed: Bed, auth: AuthServer, exposure: str
+) -> None:
+    """Nobody is asked: what its clients have not been told, L1 has told by the other one."""
+    files = build_access_point(exposure={"type": exposure, exposure: {}})
+    ringing, chiming = (build_cluster(notifierRef={"name": name}) for name in ("bell", "gong"))
+    bell, gong = build_notifier("bell"), build_notifier("gong")
+    for manifest in (build_pool(), bell, gong, ringing, files):
+        await bed.put(manifest)
+
+    async def rings(notifiers: list[str]) -> bool:
+        live = await bed.kube.get(CONFIG_MAP, bed.namespace, "files-live")
+        assert live is not None
+        tables = [json.loads(live["data"][name]) for name in ("routing.json", "proxy-routing.json")]
+        return all(route["notifiers"] == notifiers for table in tables for route in table["clusters"])
+
+    async def is_quiet(notifier: dict[str, Any]) -> bool:
+        said = (await bed.conditions(notifier)).get("Accepted")
+        there = f"{notifier['metadata']['name']}-notify" in await names(bed, DEPLOYMENT)
+        return said == ("False", "NotReferenced") and not there
+
+    async with controllers(bed.kube, bed.namespace), bed.running() as operator:
+        await bed.until(lambda: bed.ready([build_pool(), bell, ringing, files]))
+        await bed.until(lambda: is_quiet(gong))
+        await bed.put(chiming)
+        await bed.until(lambda: bed.ready([build_pool(), gong, chiming, files]))
+        await bed.until(lambda: is_quiet(bell))
+        assert await rings(["gong"])
+        assert (await bed.conditions(files))["Accepted"] == ("True", "Accepted")
+        await bed.put(build_cluster())
+        await bed.until(lambda: is_quiet(gong))
+        await bed.until(lambda: rings([]))
+        await bed.until(lambda: bed.ready([build_pool(), build_cluster(), files]))
+        await bed.settled()
+        assert auth.asked == 0
+        since = bed.api.audit_position()
+        operator.wake_all()
+        await bed.settled()
+        assert bed.requests(since) == []

@@ -106,6 +106,7 @@ class BlockBed:
     http: httpx.AsyncClient
     l2: httpx.AsyncClient
     l3: httpx.AsyncClient
+    l3_serving: Serving
 
     def access(self, user: str = "", *, server_key: str = "c1") -> dict[str, str]:
         user = user or upload_bed.NAMESPACE
@@ -188,4 +189,6 @@ async def block_bed(
             httpx.AsyncClient(base_url=f"{l2_serving.public}/meta/c1/l2") as l2_http,
             httpx.AsyncClient(base_url=f"{l3_serving.public}/meta/c1/l3") as l3_http,
         ):
-            yield BlockBed(Bed(store), watched, realm, server.context, running, http, l2_http, l3_http)
+            yield BlockBed(
+                Bed(store), watched, realm, server.context, running, http, l2_http, l3_http, l3_serving
+            )

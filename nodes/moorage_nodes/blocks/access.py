@@ -1,5 +1,8 @@
 """Who may store and read what on this block server (DESIGN.md, Security)."""
 
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -54,9 +57,17 @@ class Access:
         self._peers = peers
         self._verifier = verifier
         self._generations = generations
+        self._storing: Counter[str] = Counter()
 
-    async def destination(self, claims: Claims, request: Request) -> Destination:
-        """The upload that the bearer's token names: itself, in `X-Upload-Token`, or the user's only open one.
+    def takes(self) -> set[str]:
+        """The clusters (server keys) that this server takes new bytes of, or is still storing some of."""
+        allowed = {one.server_key for one in self._routing.value.clusters if self._pool in one.write_pools}
+        return allowed | self._storing.keys()
+
+    @contextlib.asynccontextmanager
+    async def destination(self, claims: Claims, request: Request) -> AsyncIterator[Destination]:
+        """The upload that the bearer's token names: itself, in `X-Upload-Token`, or the user's only open one. It is
+        to be stored to within the block alone.
 
         `UploadTokenRequiredError` (409) when that is none or not the only one; `ForbiddenError` for another
         user's upload; `TokenRefusedError` for what is no upload token, `UploadEndedError` (410) for one that is too
@@ -76,6 +87,15 @@ class Access:
                 await self._generations.check(claims)
         server_key = claims.text("server_key")
         self._refuse_other_pool(server_key, request, writes=True)
+        self._storing[server_key] += 1
+        try:
+            yield await self._find_upload(claims, server_key)
+        finally:
+            self._storing[server_key] -= 1
+            if not self._storing[server_key]:
+                del self._storing[server_key]
+
+    async def _find_upload(self, claims: Claims, server_key: str) -> Destination:
         if claims.audience is Audience.UPLOAD:
             return Destination(claims.text("ns"), claims.text("upload"), server_key)
         question = OpenUploadsRequest(namespace=claims.subject)

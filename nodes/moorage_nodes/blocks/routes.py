@@ -75,10 +75,10 @@ internal: Routes[Block] = Routes()
 async def store_chunk(call: Call[Block]) -> StoreChunkAnswer:
     """Store chunks that come as base64 in JSON: all of them, or none."""
     server = call.server
-    destination = await server.access.destination(call.claims, call.request)
-    with server.budget.room() as room:
-        chunks = verify_calls(await receive_calls(call.request, room))
-        return StoreChunkAnswer(chunks=await server.storing.store(destination, chunks))
+    async with server.access.destination(call.claims, call.request) as destination:
+        with server.budget.room() as room:
+            chunks = verify_calls(await receive_calls(call.request, room))
+            return StoreChunkAnswer(chunks=await server.storing.store(destination, chunks))
 
 
 @public.put("/chunks/{chunk_id}", allow=STORERS, answer=StoreChunkAnswer, raw=True)
@@ -91,10 +91,10 @@ async def put_chunk(call: Call[Block]) -> StoreChunkAnswer:
     expected = call.request.headers.get(HASH_HEADER)
     if expected is not None:
         parse_hash(expected, "X-Chunk-Hash")
-    destination = await server.access.destination(call.claims, call.request)
-    with server.budget.room() as room:
-        chunk = verify_chunk(chunk_id, expected, await receive_chunk(call.request, room))
-        return StoreChunkAnswer(chunks=await server.storing.store(destination, [chunk]))
+    async with server.access.destination(call.claims, call.request) as destination:
+        with server.budget.room() as room:
+            chunk = verify_chunk(chunk_id, expected, await receive_chunk(call.request, room))
+            return StoreChunkAnswer(chunks=await server.storing.store(destination, [chunk]))
 
 
 @public.get("/download_chunk/{chunk_id}", allow=READERS, answer=DownloadChunkAnswer)

@@ -3,6 +3,7 @@
 import ctypes
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -52,12 +53,18 @@ def open_on(objects: ObjectStore, settings: Settings, shared: Shared) -> Server[
     places = Places(shared.peers, time.monotonic)
     reading = Reading(pool, objects, places)
 
+    access = Access(pool, shared.routing, shared.peers, shared.verifier, shared.generations)
+
     async def check_l3() -> None:
         await _check_l3(shared, settings)
 
+    async def status() -> dict[str, Any]:
+        """Read together: who is not named here is stored nothing of, under this routing table or a later one."""
+        return {"pool": pool, "takes": sorted(access.takes()), "routing_revision": shared.routing.revision}
+
     return Server(
         context=Block(
-            access=Access(pool, shared.routing, shared.peers, shared.verifier, shared.generations),
+            access=access,
             budget=budget,
             storing=Storing(pool, objects, shared.peers, budget, shared.rng),
             places=places,
@@ -70,6 +77,7 @@ def open_on(objects: ObjectStore, settings: Settings, shared: Shared) -> Server[
         public=public,
         internal=internal,
         checks={"s3": objects.check, "l3": check_l3},
+        status=status,
         close=objects.close,
     )
 

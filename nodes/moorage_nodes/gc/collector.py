@@ -20,11 +20,11 @@ from moorage_nodes.gc.heads import NamespaceBusyError, NamespaceHead
 from moorage_nodes.gc.letting_go import Horizons, LettingGo
 from moorage_nodes.gc.marking import Mark
 from moorage_nodes.gc.pools import Pools
-from moorage_nodes.gc.report import ABORTED, CAPPED, COMPLETE, INCOMPLETE, Report
+from moorage_nodes.gc.report import ABORTED, CAPPED, COMPLETE, INCOMPLETE, PoolCount, Report
 from moorage_nodes.gc.sweeping import Sweep
 from moorage_nodes.gc.tenure import TENURE_SECONDS, Tenure
 from moorage_nodes.metadata import keys, records
-from moorage_nodes.metadata.records import CollectorState, FormatError
+from moorage_nodes.metadata.records import CollectorState, FormatError, PoolsLeft
 from moorage_nodes.metadata.scan import scan_namespaces
 from moorage_nodes.metadata.spill import SortedSpill
 from moorage_nodes.stores.contracts import MetadataStore, Put, Txn
@@ -109,6 +109,7 @@ class Collector:
         state = advance(await self._read_state(), self._clock())
         horizons = self.horizons(state)
         budget = Budget(self._rules.max_deletions)
+        report.left = {pool: PoolCount() for pool in self._pools.names}
         noted = self._monotonic()
         place = state.begin_at
         try:
@@ -132,6 +133,8 @@ class Collector:
         complete = not budget.exhausted and not report.skipped
         counted = complete and not self._rules.dry_run
         state = replace(state, begin_at=place, collections=state.collections + counted)
+        if counted:
+            await self._write_pools(report, tenure)
         await self._end_state(state, tenure)
         report.collections = state.collections
         report.outcome = COMPLETE if complete else CAPPED if budget.exhausted else INCOMPLETE
@@ -219,6 +222,16 @@ class Collector:
         if not done.succeeded:
             await tenure.check(self._incarnation)
         return done.revision
+
+    async def _write_pools(self, report: Report, tenure: Tenure) -> None:
+        """For whoever wants to know whether a pool may go. A pool that is not looked at any more is not spoken of."""
+        counts = {pool: report.left[pool] for pool in self._pools.names}
+        left = PoolsLeft(1, tenure.began, {pool: (one.chunks, one.objects) for pool, one in counts.items()})
+        done = await self._store.transact(
+            Txn((tenure.fence,), (Put(keys.COLLECTOR_POOLS, records.encode(left)),))
+        )
+        if not done.succeeded:
+            await tenure.check(self._incarnation)
 
     async def _end_state(self, state: CollectorState, tenure: Tenure) -> None:
         """Whatever became of the run: what stands now was written before the age as it is now. So the revision is read

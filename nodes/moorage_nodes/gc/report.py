@@ -18,6 +18,13 @@ INCOMPLETE = "incomplete"
 ABORTED = "aborted"
 
 
+class PoolCount(Struct, kw_only=True):
+    """Chunk records that name a pool, and objects that lie in it."""
+
+    chunks: int = 0
+    objects: int = 0
+
+
 class Report(Struct, kw_only=True):
     """Counts of one run, over all namespaces; in a dry run what would have been done.
 
@@ -66,6 +73,7 @@ class Report(Struct, kw_only=True):
     objects_rewritten: int = 0
     freed_bytes: int = 0
     damaged: int = 0  # objects that could not be rewritten
+    left: dict[str, PoolCount] = {}  # pool -> what stays in it
 
     def exit_code(self) -> int:
         return {COMPLETE: 0, CAPPED: 4, INCOMPLETE: 1, ABORTED: 1}[self.outcome]
@@ -96,6 +104,8 @@ class Report(Struct, kw_only=True):
             "damaged",
         ):
             yield would + _words(name), f"{getattr(self, name):,}"
+        for pool, count in self.left.items():
+            yield f"{would}left in {pool}", f"{count.chunks:,} chunks, {count.objects:,} objects"
         yield "seconds", f"{self.seconds:.1f}"
 
 

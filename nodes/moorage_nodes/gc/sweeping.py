@@ -8,6 +8,7 @@ second collector at that point takes nothing from anybody.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
@@ -20,7 +21,7 @@ from moorage_nodes.gc.letting_go import Horizons
 from moorage_nodes.gc.marking import Mark, Pause
 from moorage_nodes.gc.names import NamesPass
 from moorage_nodes.gc.pools import Pools
-from moorage_nodes.gc.report import Report
+from moorage_nodes.gc.report import PoolCount, Report
 from moorage_nodes.gc.rewriting import Rewriting
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import (
@@ -103,7 +104,7 @@ class Sweep:
         scanned, kept = self._report.scanned, self._report.kept
         async for batch in self._mark.walk_chunks():
             await self._pause()
-            stays = []
+            stays, pools = [], []
             size = held = 0
             for digest, kv, chunk, is_held in batch:
                 size += chunk.size
@@ -119,7 +120,9 @@ class Sweep:
                 else:
                     kept["chunks_waiting"] += 1
                 stays.append(_name_key(digest, chunk))
+                pools.append(chunk.pool)
             scanned["chunks"] += len(batch)
+            self._count_chunks(pools)
             scanned["chunk_bytes"] += size
             kept["chunks_held"] += held
             named.update(stays)
@@ -128,10 +131,10 @@ class Sweep:
             if len(revived) >= CHANGED_TOGETHER:
                 await self._revive(revived)
             if len(removed) >= REMOVED_TOGETHER:
-                named.update(_name_key(each.digest, each.chunk) for each in await self._remove(removed))
+                named.update(await self._remove(removed))
         await self._condemn(condemned)
         await self._revive(revived)
-        named.update(_name_key(each.digest, each.chunk) for each in await self._remove(removed))
+        named.update(await self._remove(removed))
         if not self._names_walked and await self._has_bindings():
             await self._drop_names(set())
 
@@ -153,15 +156,20 @@ class Sweep:
         )
         wanted.clear()
 
-    async def _remove(self, doomed: list[_Doomed]) -> list[_Doomed]:
-        """Those that stay all the same. Names go first: none may lead to what is not there."""
+    def _count_chunks(self, pools: Sequence[str]) -> None:
+        for pool, number in Counter(pools).items():
+            self._report.left.setdefault(pool, PoolCount()).chunks += number
+
+    async def _remove(self, doomed: list[_Doomed]) -> list[bytes]:
+        """What those name that stay all the same. Names go first: none may lead to what is not there."""
         if not doomed:
             return []
         await self._drop_names({each.digest for each in doomed})
         left = await self._change(doomed, lambda each: Delete(each.kv.key), of_held=False)
         self._report.removed += len(doomed) - len(left)
         doomed.clear()
-        return left
+        self._count_chunks([each.chunk.pool for each in left])
+        return [_name_key(each.digest, each.chunk) for each in left]
 
     async def _change(
         self, wanted: Sequence[_Doomed], op: Callable[[_Doomed], Put | Delete], *, of_held: bool
@@ -330,6 +338,8 @@ class Sweep:
                     doomed.append((pool, name, size))
                     if len(doomed) >= DELETED_TOGETHER:
                         await self._delete(doomed)
+                    continue
+                self._report.left.setdefault(pool, PoolCount()).objects += 1
             await self._delete(doomed)
         finally:
             await rewriting.end()

@@ -26,7 +26,7 @@ class TenureLostError(MoorageError):
 
 
 class Tenure:
-    """Held from `begin` to `end`, if it is renewed in time. `monotonic` gives seconds."""
+    """Held from `begin` to `end`, if it is renewed in time. `monotonic` gives seconds; `began` is etcd's revision."""
 
     def __init__(
         self, store: MetadataStore, lease: int, revision: int, ttl: int, monotonic: Callable[[], float]
@@ -36,6 +36,7 @@ class Tenure:
         self._ttl = ttl
         self._monotonic = monotonic
         self._renewed = monotonic()
+        self.began = revision
         self.fence = Compare(keys.COLLECTOR_TENURE, Target.CREATE, revision)
 
     @classmethod

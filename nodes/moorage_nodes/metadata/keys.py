@@ -26,6 +26,7 @@ REALM = b"meta/realm"
 FORMAT = b"meta/format"
 COLLECTOR_TENURE = b"gc/tenure"  # under a lease: exists while a collector works
 COLLECTOR_STATE = b"gc/state"
+COLLECTOR_POOLS = b"gc/pools"
 SCRUB_STATE = b"scrub/state"
 
 

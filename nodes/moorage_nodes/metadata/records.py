@@ -252,6 +252,16 @@ class CollectorState(Struct, array_like=True, frozen=True):
     begin_at: str = ""
 
 
+class PoolsLeft(Struct, array_like=True, frozen=True):
+    """What the last complete collection left in each pool that it looked at: pool → (chunk records, objects). `began`:
+    the revision at its beginning; what was written after it may not be counted.
+    """
+
+    schema: int = 1
+    began: int = 0
+    pools: dict[str, tuple[int, int]] = {}
+
+
 class ScrubState(Struct, array_like=True, frozen=True):
     """How far the scrubber is: in its pass number `number`, behind the chunk `digest` of `namespace` (empty: at its
     start). Times are Unix milliseconds; `finished` is 0 while the pass goes on. `damaged` and `readable`: what this
@@ -272,6 +282,7 @@ class ScrubState(Struct, array_like=True, frozen=True):
 
 SCHEMAS: dict[type[Struct], int] = {
     CollectorState: 1,
+    PoolsLeft: 1,
     ScrubState: 1,
     Head: 1,
     Node: 1,

@@ -20,6 +20,7 @@ from moorage_operator.metrics import OperatorMetrics
 from moorage_operator.reconcile.applying import Applier
 from moorage_operator.reconcile.finalizing import Finalizer
 from moorage_operator.reconcile.preparing import Preparer
+from moorage_operator.reconcile.realms import NamespacePlan
 from moorage_operator.reconcile.reconciler import Reconciler
 from moorage_operator.reconcile.resource import KIND_BY_NAME, Resource, ResourceKey
 from moorage_operator.reconcile.secret_keeper import SecretKeeper
@@ -65,7 +66,7 @@ class Operator:
     ) -> None:
         self.settings = settings
         self._monotonic = monotonic
-        self.world = World(self._wake, self._in_use)
+        self.world = World(self._wake, self._in_use, self._why_pool_stays, self._planned)
         self.queue = WorkQueue[ResourceKey](self._work, monotonic=monotonic, expected=KubeError)
         self.metrics = OperatorMetrics(self._statuses, lambda: float(len(self.queue)))
         own = Kube(connection, count=self.metrics.count_request)
@@ -256,6 +257,12 @@ class Operator:
         if not self.synced.is_set():
             return "the operator does not know yet what runs"
         return self.usage.why_in_use(access_point, resource)
+
+    def _why_pool_stays(self, cluster: Resource, pool: Resource) -> str | None:
+        return self.usage.why_pool_stays(cluster, pool)
+
+    def _planned(self, namespace: str, plan: NamespacePlan) -> None:
+        self.usage.keep(namespace, plan)
 
     def _statuses(self) -> list[tuple[str, str, str, dict[str, object]]]:
         found = map(self.world.resource, self.world.keys())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from moorage.core.routing import RoutingTable
 from moorage_operator.kube.kinds import CONFIG_MAP
-from moorage_operator.naming import METADATA_TIERS, block_service, tier_service
+from moorage_operator.naming import METADATA_TIERS, block_service, notify_service, tier_service
 from moorage_operator.plan import build_routing_table, public_hosts
 from moorage_operator.reconcile.keys import KeyMaker, list_parts, parse_trust
 from moorage_operator.reconcile.resource import Resource
@@ -16,7 +16,14 @@ from moorage_operator.reconcile.servers import Revisions, Servers, oldest
 from moorage_operator.reconcile.stores import StoreMaker
 from moorage_operator.reconcile.world import World
 from moorage_operator.resources.context import ClusterContext, EtcdState, Images
-from moorage_operator.resources.names import block_part, live_files, parts_by_service, proxy_part, tier_part
+from moorage_operator.resources.names import (
+    block_part,
+    live_files,
+    notify_part,
+    parts_by_service,
+    proxy_part,
+    tier_part,
+)
 from moorage_operator.spec.realm import Realm
 
 POLL_SECONDS = 2.0
@@ -132,4 +139,5 @@ def plan_departing(proxied: RoutingTable, realm: Realm, clusters: Mapping[str, s
         for tier in METADATA_TIERS
     }
     routed |= {block_service(pool): block_part(pool) for one in proxied.clusters for pool in one.pools}
+    routed |= {notify_service(name): notify_part(name) for one in proxied.clusters for name in one.notifiers}
     return {service: part for service, part in routed.items() if service not in there}

@@ -18,18 +18,33 @@ from moorage_operator.spec.notifier import Notifier
 from moorage_operator.spec.parts import SharedEtcd
 from moorage_operator.spec.realm import Manifest, Realm
 
-RoutedPools = Callable[[Resource, str], Sequence[str]]
-"""The pools that an AccessPoint's servers announce for a server key: where chunks may have been stored."""
+RoutedPools = Callable[[Resource, str], Sequence[str] | None]
+"""The pools that an AccessPoint's servers announce for a server key: where chunks may have been stored. None: there
+were routes, and it is not known any more which.
+"""
+WhyPoolStays = Callable[[Resource, Resource], str | None]
+"""Why a cluster must go on with a pool that it names no more, as the middle of a sentence; None when it need not."""
+
+
+@dataclass(frozen=True, slots=True)
+class OffList:
+    """A pool that a cluster names no more, and that its servers announce still."""
+
+    cluster: ResourceKey
+    pool: ResourceKey
 
 
 @dataclass(frozen=True, slots=True)
 class NamespacePlan:
-    """`realms`: AccessPoint → what of it can be built. `waits`: resource → sentences about what it waits for."""
+    """`realms`: AccessPoint → what of it can be built. `waits`: resource → sentences about what it waits for.
+    `off_list`: AccessPoint → pools of its clusters that are to go, or that stay until they may.
+    """
 
     resources: Mapping[ResourceKey, Resource]
     claims: Claims
     realms: Mapping[ResourceKey, Realm]
     waits: Mapping[ResourceKey, Sequence[str]]
+    off_list: Mapping[ResourceKey, Sequence[OffList]]
 
     def realm_of(self, key: ResourceKey) -> Realm | None:
         """The realm that the resource is built in; None while it has to wait."""
@@ -47,10 +62,12 @@ def members(realm: Realm) -> tuple[Manifest, ...]:
     return (*realm.clusters, *realm.pools, *realm.notifiers, realm.access_point)
 
 
-def plan_namespace(resources: Sequence[Resource], in_use: InUse, routed: RoutedPools) -> NamespacePlan:
+def plan_namespace(
+    resources: Sequence[Resource], in_use: InUse, routed: RoutedPools, why_pool_stays: WhyPoolStays
+) -> NamespacePlan:
     claims = plan_claims(resources, in_use)
     by_key = {resource.key: resource for resource in resources}
-    planner = _Planner(by_key, claims, routed)
+    planner = _Planner(by_key, claims, routed, why_pool_stays)
     realms: dict[ResourceKey, Realm] = {}
     for resource in resources:
         if isinstance(resource.manifest, AccessPoint) and resource.deleting is None:
@@ -58,7 +75,7 @@ def plan_namespace(resources: Sequence[Resource], in_use: InUse, routed: RoutedP
             if realm is not None:
                 realms[resource.key] = realm
     claims = replace(claims, refusals=(*claims.refusals, *planner.refusals))
-    return NamespacePlan(by_key, claims, realms, planner.waits)
+    return NamespacePlan(by_key, claims, realms, planner.waits, planner.off_list)
 
 
 @dataclass
@@ -66,6 +83,8 @@ class _Planner:
     by_key: Mapping[ResourceKey, Resource]
     claims: Claims
     routed: RoutedPools
+    why_pool_stays: WhyPoolStays
+    off_list: dict[ResourceKey, list[OffList]] = field(default_factory=dict)
     waits: dict[ResourceKey, list[str]] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -133,21 +152,29 @@ class _Planner:
     ) -> list[PoolRef]:
         """Pools taken off the cluster's list that it may have chunks in: served, but not written to."""
         named = {reference.name for reference in cluster.spec.block_pools}
+        owner = self.by_key["MetadataCluster", source.namespace, cluster.metadata.name]
+        routed = self.routed(source, cluster.spec.server_key)
+        if routed is None:
+            routed = sorted(self.claims.members(source.key, "BlockPool"))
         stay = []
-        for name in self.routed(source, cluster.spec.server_key):
+        for name in routed:
             key = ("BlockPool", source.namespace, name)
             found = self.by_key.get(key)
             if name in named or found is None or found.deleting is not None:
                 continue
-            if not isinstance(found.manifest, BlockPool) or self.claims.owner.get(key) != source.key:
+            self.off_list.setdefault(source.key, []).append(OffList(owner.key, key))
+            why = self.why_pool_stays(owner, found)
+            if why is None or self.claims.owner.get(key) != source.key:
+                continue
+            if not isinstance(found.manifest, BlockPool):
                 continue
             pools[name] = found.manifest
             stay.append(PoolRef(name=name, mode="ReadOnly"))
             if key not in self.claims.retained:
                 text = (
-                    f"BlockPool/{name} was taken off the list of MetadataCluster/{cluster.metadata.name}, but it may "
-                    "hold chunks: it stays, read only. Name it again, or delete the resource itself (its "
-                    "deletionPolicy says what becomes of the data)."
+                    f"BlockPool/{name} was taken off the list of MetadataCluster/{cluster.metadata.name}, but {why}: "
+                    "it stays, read only. Name it again, or delete the resource itself (its deletionPolicy says what "
+                    "becomes of the data)."
                 )
                 self.refusals.append(Refusal(source.key, "InUse", text))
         return stay

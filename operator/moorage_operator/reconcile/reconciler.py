@@ -3,16 +3,16 @@ could not be found out again, so a pass may end anywhere and the next one goes o
 """
 
 import datetime as dt
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from moorage_operator.kube.client import FIELD_MANAGER, Kube
 from moorage_operator.kube.errors import KubeForbiddenError, KubeNotFoundError
-from moorage_operator.kube.kinds import ACCESS_POINT, EVENT, POD
+from moorage_operator.kube.kinds import POD
 from moorage_operator.reconcile.applying import FIGHT_RETRY_SECONDS, Applier
+from moorage_operator.reconcile.clearing import Clearing
 from moorage_operator.reconcile.finalizing import Finalizer
 from moorage_operator.reconcile.judging import (
     judge_external_etcd,
@@ -23,25 +23,25 @@ from moorage_operator.reconcile.judging import (
 )
 from moorage_operator.reconcile.preparing import Prepared, Preparer, plan_departing
 from moorage_operator.reconcile.realms import NamespacePlan, key_of, members
-from moorage_operator.reconcile.resource import KIND_BY_NAME, Resource, ResourceKey
+from moorage_operator.reconcile.resource import Resource, ResourceKey
 from moorage_operator.reconcile.rollout import WORKLOADS, Progress, gave_up, observe_progress
 from moorage_operator.reconcile.secret_keeper import ForeignSecretError
 from moorage_operator.reconcile.servers import Servers
 from moorage_operator.reconcile.space import judge_space
 from moorage_operator.reconcile.steps import plan_steps, why_blocked
 from moorage_operator.reconcile.stores import observe_claim_sizes
+from moorage_operator.reconcile.telling import Report, Teller, kept_fields
 from moorage_operator.reconcile.usage import Usage
 from moorage_operator.reconcile.world import World
 from moorage_operator.resources.build import build_objects
 from moorage_operator.resources.context import ClusterContext
-from moorage_operator.resources.manifest import PART, Manifest, Phase, build_selector
-from moorage_operator.resources.names import block_part, etcd_part, notify_part, preflight_part
-from moorage_operator.spec.base import API_VERSION
+from moorage_operator.resources.manifest import PART, Manifest, Phase
+from moorage_operator.resources.names import etcd_part, preflight_part
 from moorage_operator.spec.blockpool import BlockPool
 from moorage_operator.spec.metadatacluster import MetadataCluster
 from moorage_operator.spec.realm import Manifest as Wish
 from moorage_operator.spec.realm import Realm
-from moorage_operator.status import Finding, build_status, list_news, summarize
+from moorage_operator.status import Finding
 
 STATUS_MANAGER = f"{FIELD_MANAGER}-status"
 DENIED_RETRY_SECONDS = 60.0
@@ -50,28 +50,6 @@ ROUTES_POLL_SECONDS = 2.0
 SPACE_POLL_SECONDS = 60.0
 
 log = logging.getLogger("moorage.reconcile")
-
-
-@dataclass(slots=True)
-class Report:
-    """What a pass found out; becomes the status."""
-
-    findings: list[Finding] = field(default_factory=list)
-    problem: Finding | None = None
-    waits: list[str] = field(default_factory=list)
-    idle: Finding | None = None
-    parts: list[Progress] = field(default_factory=list)
-    more: dict[str, Any] = field(default_factory=dict)
-    again: float | None = None
-
-    def stall(self, reason: str, message: str, again: float | None = None) -> None:
-        """The first problem is the one that is told."""
-        self.problem = self.problem or Finding("Stalled", "True", reason, message)
-        self.come_back(again)
-
-    def come_back(self, seconds: float | None) -> None:
-        if seconds is not None:
-            self.again = seconds if self.again is None else min(self.again, seconds)
 
 
 class Reconciler:
@@ -95,10 +73,10 @@ class Reconciler:
         self._applier = applier
         self._finalizer = finalizer
         self._servers = servers
-        self._identity = identity
-        self._now = now
+        self._teller = Teller(kube, world, identity, now)
         self._wake = wake
         self._contexts: dict[ResourceKey, ClusterContext] = {}
+        self._clearing = Clearing(kube, world, applier, self._contexts)
         self._unprepared: set[ResourceKey] = set()
         self._builds: dict[ResourceKey, tuple[Any, Mapping[ResourceKey, tuple[Manifest, ...]]]] = {}
 
@@ -106,13 +84,15 @@ class Reconciler:
         """Returns when to come back by itself. KubeError when the API server stood in the way: then soon."""
         resource = self._world.resource(key)
         if resource is None:
-            await self._clear_away(key)
+            self._contexts.pop(key, None)
+            self._builds.pop(key, None)
+            await self._clearing.clear_away(key)
             return None
         if resource.deleting is not None:
             return await self._finalizer.finalize(resource)
         report = Report()
         if await self._pass(resource, report):
-            await self._tell(resource, report)
+            await self._teller.tell(resource, report)
         return report.again
 
     async def _pass(self, resource: Resource, report: Report) -> bool:
@@ -120,11 +100,11 @@ class Reconciler:
         plan = self._world.plan(resource.namespace)
         self._judge_claim(resource, plan, report)
         if resource.manifest is None:
-            report.more |= _kept_fields(resource)
+            report.more |= kept_fields(resource)
             report.stall("InvalidSpec", "; ".join(resource.problems))
             return True
         if resource.manifest.spec.paused:
-            report.more |= _kept_fields(resource)
+            report.more |= kept_fields(resource)
             report.idle = Finding(
                 "Ready", "Unknown", "Paused", "spec.paused is true: nothing is looked after."
             )
@@ -142,9 +122,9 @@ class Reconciler:
         if context is not None:
             await self._carry_out(resource, realm, context, report)
             if resource.kind == "AccessPoint":
-                report.come_back(await self._usage.look(resource, plan.claims))
+                report.come_back(await self._usage.look(resource, plan, context.routing))
         elif access_point in self._unprepared:
-            report.more |= {**_kept_fields(resource), **report.more}
+            report.more |= {**kept_fields(resource), **report.more}
             report.waits.append(f"AccessPoint/{access_point[2]} prepares keys and routes first")
         else:
             self._wake(access_point)
@@ -156,13 +136,13 @@ class Reconciler:
         try:
             prepared: Prepared = await self._preparer.prepare(resource, realm)
         except KubeForbiddenError as error:
-            report.more |= _kept_fields(resource)
+            report.more |= kept_fields(resource)
             text = (
                 f"{error.detail}. Give the operator's role for Secrets in this namespace (docs/install.md)."
             )
             report.stall("MissingPermissions", text, DENIED_RETRY_SECONDS)
         except ForeignSecretError as error:
-            report.more |= _kept_fields(resource)
+            report.more |= kept_fields(resource)
             report.stall("SecretNotOurs", str(error), DENIED_RETRY_SECONDS)
         else:
             self._unprepared.discard(resource.key)
@@ -309,109 +289,16 @@ class Reconciler:
         """It is in no realm: it waits for something, and what runs is left alone; or nobody wants it, and nothing of
         it runs.
         """
-        report.more |= {**_kept_fields(resource), **report.more}
+        report.more |= {**kept_fields(resource), **report.more}
         if resource.kind == "AccessPoint" or resource.key in plan.claims.owner:
             return
-        owned = self._world.owned(resource.key)
-        if owned and self._is_routed(resource):
+        if self._world.owned(resource.key) and self._clearing.is_routed(resource):
             report.waits.append("servers and proxy let go of its routes first")
             report.come_back(ROUTES_POLL_SECONDS)
             return
         report.more.pop("accessPoint", None)
         report.idle = Finding("Ready", "False", "NotReferenced", "Nobody names it: nothing runs for it.")
-        if owned and await self._is_really_let_go(resource):
-            planned = plan_steps((), self._world.live, owned, lambda *_: None)
-            await self._applier.carry_out(planned.steps)
-
-    def _is_routed(self, resource: Resource) -> bool:
-        """Whether the AccessPoint that a cluster belonged to still leads clients to it, or has not been looked at."""
-        claim = resource.claim()
-        if claim is None or not isinstance(resource.manifest, MetadataCluster):
-            return False
-        key = ("AccessPoint", resource.namespace, str(claim.get("name")))
-        holder = self._world.resource(key)
-        if holder is None or holder.uid != claim.get("uid") or holder.deleting is not None:
-            return False
-        context = self._contexts.get(key)
-        if context is None:
-            return True
-        routes = (*context.routing.clusters, *context.proxy_routing.clusters)
-        return resource.manifest.spec.server_key in {route.server_key for route in routes}
-
-    async def _is_really_let_go(self, resource: Resource) -> bool:
-        """Asked before anything is stopped: what we know of its AccessPoint must be how it stands now."""
-        claim = resource.claim()
-        if claim is None:
-            return True
-        name = str(claim.get("name"))
-        found = await self._kube.get(ACCESS_POINT, resource.namespace, name)
-        known = self._world.resources["AccessPoint"].get(resource.namespace, name)
-        if found is None or known is None:
-            return found is None
-        return int(found["metadata"]["resourceVersion"]) == known.version
-
-    async def _clear_away(self, key: ResourceKey) -> None:
-        """The resource is gone: so is what was built for it, but for kept data. Owner references say the same to the
-        cluster's own collector; here it happens also where that has not come round.
-        """
-        self._contexts.pop(key, None)
-        self._builds.pop(key, None)
-        owned = self._world.owned(key)
-        if not owned or await self._kube.get(KIND_BY_NAME[key[0]], key[1], key[2]) is not None:
-            return
-        planned = plan_steps((), self._world.live, owned, lambda *_: None)
-        await self._applier.carry_out(planned.steps)
-
-    # --- status
-
-    async def _tell(self, resource: Resource, report: Report) -> None:
-        """Write the status when it says something new, then Events for what became different."""
-        summary = summarize(problem=report.problem, waits=report.waits, idle=report.idle)
-        more = {**report.more, **_part_fields(resource, report)}
-        status = build_status(
-            resource.status, resource.generation, [*report.findings, *summary], self._now(), more
-        )
-        if status == resource.status:
-            return
-        manifest = {
-            "apiVersion": API_VERSION,
-            "kind": resource.kind,
-            "metadata": {"name": resource.name, "namespace": resource.namespace, "uid": resource.uid},
-            "status": status,
-        }
-        try:
-            applied = await self._kube.apply(manifest, STATUS_MANAGER, "status")
-        except KubeNotFoundError:
-            return  # deleted in this moment; its event comes
-        self._world.resources[resource.kind].put(applied)
-        for condition in list_news(resource.status, status):
-            await self._kube.post_event(self._build_event(resource, condition))
-
-    def _build_event(self, resource: Resource, condition: Mapping[str, Any]) -> dict[str, Any]:
-        moment = self._now()
-        bad = condition["type"] == "Stalled" and condition["status"] == "True"
-        mark = hashlib.sha256(
-            f"{resource.uid}{condition['type']}{condition['reason']}{moment.timestamp()}".encode()
-        ).hexdigest()[:12]
-        return {
-            "apiVersion": EVENT.api_version,
-            "kind": EVENT.name,
-            "metadata": {"name": f"{resource.name}.{mark}", "namespace": resource.namespace},
-            "eventTime": moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "type": "Warning" if bad else "Normal",
-            "reason": condition["reason"],
-            "action": f"{condition['type']}{condition['status']}",
-            "note": (condition["message"] or condition["reason"])[:1000],
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": resource.kind,
-                "name": resource.name,
-                "namespace": resource.namespace,
-                "uid": resource.uid,
-            },
-            "reportingController": "moorage.dev/operator",
-            "reportingInstance": self._identity[:128],
-        }
+        await self._clearing.clear(resource)
 
 
 def _is_stuck(resource: Resource | None) -> bool:
@@ -429,24 +316,3 @@ def _fingerprint(member: Wish) -> tuple[object, ...]:
         (member.spec.block_pools, member.spec.notifier_ref) if isinstance(member, MetadataCluster) else None
     )
     return (key_of(member), meta.uid, meta.generation, resolved)
-
-
-def _kept_fields(resource: Resource) -> dict[str, Any]:
-    """What was reported before and is not looked at in this pass: said again rather than dropped."""
-    named = ("accessPoint", "urls", "adminSecretRef", "routingRevision", "trustRevision", "keys")
-    more = (*named, "parts", "replicas", "selector")
-    return {name: resource.status[name] for name in more if name in resource.status}
-
-
-def _part_fields(resource: Resource, report: Report) -> dict[str, Any]:
-    if not report.parts:
-        return {}
-    fields: dict[str, Any] = {
-        "parts": [{"name": one.name, "ready": one.ready, "desired": one.desired} for one in report.parts]
-    }
-    served: Mapping[str, Callable[[str], str]] = {"BlockPool": block_part, "Notifier": notify_part}
-    if resource.kind in served:
-        part = served[resource.kind](resource.name)
-        fields["selector"] = ",".join(f"{name}={value}" for name, value in build_selector(part).items())
-        fields["replicas"] = next((one.ready for one in report.parts if one.name == part), 0)
-    return fields

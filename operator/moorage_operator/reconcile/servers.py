@@ -34,6 +34,35 @@ class UsersReport:
     age: float
 
 
+@dataclass(frozen=True, slots=True)
+class StoringReport:
+    """What one block server says. `takes`: server keys that it takes new chunks of, or is still storing some of, under
+    the routing table of this revision.
+    """
+
+    takes: frozenset[str]
+    routing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a collection left of a cluster in a pool: chunk records and objects."""
+
+    chunks: int
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryReport:
+    """What one L3 server says. `revision`: of its etcd, now. `left`: pool → what the last complete collection left
+    there, which began at the revision `began`; None when there was none.
+    """
+
+    revision: int
+    began: int
+    left: Mapping[str, Left] | None
+
+
 class Servers(Protocol):
     async def ask_revisions(self, addresses: Sequence[str]) -> list[Revisions | None]:
         """What each server reports in `/readyz`; None for one that does not answer. Never raises."""
@@ -43,6 +72,12 @@ class Servers(Protocol):
 
     async def ask_users(self, addresses: Sequence[str], token: str) -> list[UsersReport | None]:
         """What each auth server says in `/status`; None for one that does not answer or refuses. Never raises."""
+
+    async def ask_storing(self, addresses: Sequence[str], token: str) -> list[StoringReport | None]:
+        """The same of block servers."""
+
+    async def ask_registry(self, addresses: Sequence[str], token: str) -> list[RegistryReport | None]:
+        """The same of L3 servers."""
 
 
 class HttpServers:
@@ -61,11 +96,21 @@ class HttpServers:
         return None if health is None or metrics is None else parse_space(health, metrics)
 
     async def ask_users(self, addresses: Sequence[str], token: str) -> list[UsersReport | None]:
+        return list(map(parse_users, await self._ask_status(addresses, token)))
+
+    async def ask_storing(self, addresses: Sequence[str], token: str) -> list[StoringReport | None]:
+        return list(map(parse_storing, await self._ask_status(addresses, token)))
+
+    async def ask_registry(self, addresses: Sequence[str], token: str) -> list[RegistryReport | None]:
+        return list(map(parse_registry, await self._ask_status(addresses, token)))
+
+    async def _ask_status(self, addresses: Sequence[str], token: str) -> list[bytes]:
+        """Empty for one that does not answer."""
         headers = {"Authorization": f"Bearer {token}"}
         answers = await asyncio.gather(
             *(self._fetch(address, INTERNAL_PORT, "/status", headers) for address in addresses)
         )
-        return [None if answer is None else parse_users(answer) for answer in answers]
+        return [answer or b"" for answer in answers]
 
     async def _fetch(
         self, address: str, port: int, path: str, headers: Mapping[str, str] | None = None
@@ -118,6 +163,50 @@ def parse_users(answer: bytes) -> UsersReport | None:
     if counted is None:
         return UsersReport(status.clusters, None, 0.0)
     return UsersReport(status.clusters, counted.of, counted.age_seconds)
+
+
+class _BlockStatus(msgspec.Struct):
+    role: Literal["block"]
+    takes: frozenset[str]
+    routing_revision: int
+
+
+def parse_storing(answer: bytes) -> StoringReport | None:
+    """Of the body of a block server's `/status`; None for anything else."""
+    try:
+        status = msgspec.json.decode(answer, type=_BlockStatus)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return StoringReport(status.takes, status.routing_revision)
+
+
+class _Left(msgspec.Struct):
+    chunks: Annotated[int, msgspec.Meta(ge=0)]
+    objects: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Collection(msgspec.Struct):
+    began: int
+    left: dict[str, _Left]
+
+
+class _RegistryStatus(msgspec.Struct):
+    role: Literal["l3"]
+    revision: int
+    collection: _Collection | None
+
+
+def parse_registry(answer: bytes) -> RegistryReport | None:
+    """Of the body of an L3 server's `/status`; None for anything else."""
+    try:
+        status = msgspec.json.decode(answer, type=_RegistryStatus)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    last = status.collection
+    if last is None:
+        return RegistryReport(status.revision, 0, None)
+    left = {pool: Left(one.chunks, one.objects) for pool, one in last.left.items()}
+    return RegistryReport(status.revision, last.began, left)
 
 
 def _integer(value: object) -> int | None:

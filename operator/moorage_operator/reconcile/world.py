@@ -17,7 +17,7 @@ from moorage_operator.kube.kinds import (
     kind_of,
 )
 from moorage_operator.reconcile.claims import InUse
-from moorage_operator.reconcile.realms import NamespacePlan, plan_namespace
+from moorage_operator.reconcile.realms import NamespacePlan, WhyPoolStays, plan_namespace
 from moorage_operator.reconcile.resource import Resource, ResourceKey, parse_resource
 from moorage_operator.reconcile.routing import parse_table
 from moorage_operator.resources.manifest import OWNER_KIND, OWNER_NAME
@@ -27,14 +27,24 @@ Wake = Callable[[ResourceKey], None]
 
 
 class World:
-    """`wake` is called with every resource that a change may concern."""
+    """`wake` is called with every resource that a change may concern. `planned` hears of every plan before anybody acts
+    on it.
+    """
 
-    def __init__(self, wake: Wake, in_use: InUse) -> None:
+    def __init__(
+        self,
+        wake: Wake,
+        in_use: InUse,
+        why_pool_stays: WhyPoolStays,
+        planned: Callable[[str, NamespacePlan], None],
+    ) -> None:
         self.resources: Mapping[str, Cache] = {kind.name: Cache(kind) for kind in RESOURCES}
         self.built: Mapping[Kind, Cache] = {kind: Cache(kind) for kind in (*BUILT, HTTP_ROUTE)}
         self.endpoints = Cache(ENDPOINT_SLICE)
         self._wake = wake
         self._in_use = in_use
+        self._why_pool_stays = why_pool_stays
+        self._planned = planned
         self._owned: dict[ResourceKey, dict[tuple[str, str], Cached]] = {}
         self._by_namespace: dict[str, dict[ResourceKey, Cached]] = {}
         self._parsed: dict[ResourceKey, tuple[int, Resource]] = {}
@@ -65,21 +75,33 @@ class World:
             known = self._parsed[key] = (cached.version, parse_resource(cached))
         return known[1]
 
+    def resources_in(self, namespace: str, kind: str) -> list[Resource]:
+        """All of a kind."""
+        found = (self.resource(key) for key in self._by_namespace.get(namespace, {}) if key[0] == kind)
+        return [one for one in found if one is not None]
+
     def plan(self, namespace: str) -> NamespacePlan:
         """Claims and realms of a namespace."""
         found = self._plans.get(namespace)
         if found is None:
             parsed = (self.resource(key) for key in self._by_namespace.get(namespace, {}))
             found = plan_namespace(
-                [one for one in parsed if one is not None], self._in_use, self._routed_pools
+                [one for one in parsed if one is not None],
+                self._in_use,
+                self.routed_pools,
+                self._why_pool_stays,
             )
+            self._planned(namespace, found)
             self._plans[namespace] = found
         return found
 
-    def _routed_pools(self, access_point: Resource, server_key: str) -> tuple[str, ...]:
+    def routed_pools(self, access_point: Resource, server_key: str) -> tuple[str, ...] | None:
+        """`moorage_operator.reconcile.realms.RoutedPools`"""
         found = self.built[CONFIG_MAP].get(access_point.namespace, live_files(access_point.name))
         data = (found.decode().get("data") or {}) if found else {}
         table = parse_table(data.get("routing.json"))
+        if table is None and access_point.status.get("routingRevision"):
+            return None
         routes = table.clusters if table is not None else ()
         return next((route.pools for route in routes if route.server_key == server_key), ())
 

@@ -14,7 +14,7 @@ from moorage_operator.kube.client import Kube
 from moorage_operator.kube.connection import Connection
 from moorage_operator.kube.kinds import RESOURCES, Kind, kind_of
 from moorage_operator.reconcile.operator import Operator, OperatorSettings
-from moorage_operator.reconcile.servers import Revisions, UsersReport
+from moorage_operator.reconcile.servers import RegistryReport, Revisions, StoringReport, UsersReport
 from moorage_operator.reconcile.space import Space
 from moorage_operator.resources.context import Images
 
@@ -37,6 +37,12 @@ class TellingServers:
         return [self.report for _ in addresses]
 
     async def ask_users(self, addresses: Sequence[str], token: str) -> list[UsersReport | None]:
+        return [None for _ in addresses]
+
+    async def ask_storing(self, addresses: Sequence[str], token: str) -> list[StoringReport | None]:
+        return [None for _ in addresses]
+
+    async def ask_registry(self, addresses: Sequence[str], token: str) -> list[RegistryReport | None]:
         return [None for _ in addresses]
 
     async def ask_space(self, addresses: Sequence[str]) -> list[Space | None]:

@@ -32,6 +32,12 @@ def build_pool(name: str = "pool", **spec: Any) -> dict[str, Any]:
     }
 
 
+def build_notifier(name: str = "bell", **spec: Any) -> dict[str, Any]:
+    etcd = {"type": "External", "external": {"endpoints": ["http://etcd.example.com:2379"]}}
+    wish = {"etcd": etcd, **spec}
+    return {"apiVersion": API, "kind": "Notifier", "metadata": {"name": name}, "spec": wish}
+
+
 def build_access_point(
     name: str = "files", clusters: tuple[str, ...] = ("main",), **spec: Any
 ) -> dict[str, Any]:

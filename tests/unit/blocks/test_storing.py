@@ -7,6 +7,8 @@ import json
 import os
 from urllib.parse import urlsplit
 
+import httpx
+import msgspec
 import pytest
 import upload_bed
 from block_bed import HOST, PREFIX, call_of, chunk_form
@@ -15,6 +17,8 @@ from upload_bed import hash_of
 from moorage.core.errors import OutcomeUnknownError, StoreUnavailableError
 from moorage_nodes.blocks.receiving import MAX_CALL_BYTES, decode_base64, has_more_objects
 from moorage_nodes.peer_api import MAX_CALL_CHUNKS
+from moorage_nodes.tokens import Audience
+from moorage_operator.reconcile.servers import StoringReport, parse_registry, parse_storing
 
 LARGEST = 8 * 1024 * 1024
 
@@ -386,3 +390,50 @@ def test_base64_is_decoded_to_the_bytes_it_stands_for(size):
     data = hashlib.shake_128(b"seed").digest(size)
     raw = json.dumps(base64.b64encode(data).decode()).encode()
     assert decode_base64(raw, "data") == data
+
+
+def operator_headers(bed):
+    token = bed.realm.signer("operator").sign(Audience.OPERATOR, "operator", 60)
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def storing_of(bed):
+    """As the operator reads it."""
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{bed.serving.internal}/status", headers=operator_headers(bed))
+    return parse_storing(answer.content)
+
+
+async def test_the_operator_hears_of_which_clusters_new_bytes_are_taken_and_of_what_is_under_way(
+    bed, monkeypatch
+):
+    # c3 has this pool to read from, c2 not at all.
+    assert await storing_of(bed) == StoringReport(frozenset({"c1"}), 1)
+    upload, go_on = await bed.begin(), asyncio.Event()
+    table = bed.block.access._routing.value
+
+    async def body():
+        yield b"first "
+        await go_on.wait()
+        yield b"second"
+
+    under_way = asyncio.create_task(bed.http.put("/chunks/a", content=body(), headers=bed.uploading(upload)))
+    while not bed.block.access._storing:
+        await asyncio.sleep(0.01)
+    shut = [msgspec.structs.replace(one, write_pools=()) for one in table.clusters]
+    changed = msgspec.structs.replace(table, clusters=tuple(shut))
+    monkeypatch.setattr(bed.block.access._routing, "value", changed)
+    # Nothing new, but what was let in goes on, and is told of until it has ended.
+    refused(
+        await bed.http.put("/chunks/b", content=b"b", headers=bed.uploading(upload)), 421, "wrong_cluster"
+    )
+    assert await storing_of(bed) == StoringReport(frozenset({"c1"}), 1)
+    go_on.set()
+    ok(await under_way)
+    assert await storing_of(bed) == StoringReport(frozenset(), 1)
+    async with httpx.AsyncClient() as client:
+        refused(await client.get(f"{bed.serving.internal}/status"), 401, "unauthenticated")
+        answer = await client.get(f"{bed.l3_serving.internal}/status", headers=operator_headers(bed))
+    told = parse_registry(answer.content)
+    assert (told.began, told.left) == (0, None)
+    assert told.revision > 0

@@ -1,10 +1,11 @@
 """What is collected and what is kept, by whole collections on stores in memory."""
 
 from itertools import count
+from typing import Any
 
 import msgspec
 import pytest
-from collector_bed import DAY, HOUR, CollectorBed
+from collector_bed import DAY, HOUR, CollectorBed, DirectPools
 from namespace_checks import check_namespace
 from upload_bed import NAMESPACE, digest_of, entry, hash_of
 
@@ -24,6 +25,7 @@ from moorage_nodes.metadata.l1.changes import parse_cursor, read_changes
 from moorage_nodes.metadata.l1.repeats import Repeat
 from moorage_nodes.metadata.l1.tree import observe_live_file
 from moorage_nodes.metadata.l1.versions import plan_restore
+from moorage_nodes.metadata.l3.pools import read_pools_left
 from moorage_nodes.metadata.records import (
     CHUNK_CONDEMNED,
     CHUNK_DAMAGED,
@@ -31,9 +33,11 @@ from moorage_nodes.metadata.records import (
     DELETED,
     CollectorState,
     Head,
+    PoolsLeft,
 )
 from moorage_nodes.stores.contracts import Delete, Put, Txn
 from moorage_nodes.stores.memory import MemoryStore
+from moorage_nodes.stores.objects_memory import MemoryObjects
 
 
 async def state_of(bed: CollectorBed, data: bytes) -> int | None:
@@ -75,13 +79,75 @@ async def test_what_nothing_holds_is_condemned_then_removed_then_its_bytes_are_d
     assert (report.condemned, report.removed, report.objects_deleted) == (0, 0, 0)
 
 
+async def left_in_pools(bed: CollectorBed) -> dict[str, Any] | None:
+    """As L3 servers tell the operator."""
+    collection = (await read_pools_left(bed.store))["collection"]
+    return collection and collection["left"]
+
+
+async def test_a_complete_collection_tells_what_it_left_in_each_pool(bed):
+    other = MemoryObjects()
+    bed.pools = DirectPools({"p1": bed.objects, "p2": other})
+    await bed.write("f", 0, {"a": b"kept", "b": b"too"})
+    await abandon(bed, b"junk")
+    began = (await read_pools_left(bed.store))["revision"]
+    report = await bed.collect()
+    nothing = {"chunks": 0, "objects": 0}
+    # What is condemned is there still.
+    assert await left_in_pools(bed) == {"p1": {"chunks": 3, "objects": 2}, "p2": nothing}
+    assert dict(report.rows())["left in p1"] == "3 chunks, 2 objects"
+    found = await read_pools_left(bed.store)
+    assert began < found["collection"]["began"] < found["revision"]
+    await bed.collect(after=2 * HOUR)
+    assert await left_in_pools(bed) == {"p1": {"chunks": 2, "objects": 1}, "p2": nothing}
+    # An object that no record names counts as well, until it is deleted.
+    upload = await bed.begin("g")
+    await other.put(f"{NAMESPACE}/{upload.id}/lost.0", b"bytes")
+    await bed.collect()
+    assert (await left_in_pools(bed))["p2"] == {"chunks": 0, "objects": 1}
+    await bed.delete("f", 1, end=True)
+    await bed.quiet(4, after=2 * DAY)
+    assert await left_in_pools(bed) == {"p1": nothing, "p2": nothing}
+    # Of a pool that is not looked at any more nothing is known.
+    bed.pools = DirectPools({"p1": bed.objects})
+    await bed.collect()
+    assert await left_in_pools(bed) == {"p1": nothing}
+
+
+async def test_a_collection_that_did_not_see_everything_tells_nothing_of_pools(bed):
+    rules = bed.rules
+    bed.rules = msgspec.structs.replace(rules, dry_run=True)
+    await bed.collector().run()
+    assert await left_in_pools(bed) is None
+    for number in range(3):
+        await abandon(bed, b"junk %d" % number, f"junk{number}")
+    bed.rules = rules
+    await bed.collect()
+    bed.hands.pass_by(2 * HOUR)
+    before = await read_pools_left(bed.store)
+    bed.rules = msgspec.structs.replace(rules, max_deletions=1)
+    assert (await bed.collector().run()).outcome == "capped"
+    bed.rules = msgspec.structs.replace(rules, dry_run=True)
+    assert (await bed.collector().run()).outcome == "complete"
+    assert (await read_pools_left(bed.store))["collection"] == before["collection"]
+
+
+async def test_what_another_etcd_said_of_pools_counts_for_nothing(bed):
+    told = PoolsLeft(1, began=10**9, pools={"p1": (0, 0)})
+    await bed.store.transact(Txn(then=(Put(keys.COLLECTOR_POOLS, records.encode(told)),)))
+    assert (await read_pools_left(bed.store))["collection"] is None
+
+
 async def test_a_quiet_collection_changes_nothing_but_its_own_state(bed):
     await bed.write("f", 0, {"a": b"kept"})
     await bed.quiet(2)
     before = {kv.key: kv.mod_revision async for kvs in bed.store.scan(b"", b"\xff") for kv in kvs}
     await bed.collect(after=HOUR)
     after = {kv.key: kv.mod_revision async for kvs in bed.store.scan(b"", b"\xff") for kv in kvs}
-    assert {key for key in before | after if before.get(key) != after.get(key)} == {keys.COLLECTOR_STATE}
+    assert {key for key in before | after if before.get(key) != after.get(key)} == {
+        keys.COLLECTOR_STATE,
+        keys.COLLECTOR_POOLS,
+    }
 
 
 async def test_a_condemned_chunk_that_is_committed_lives(bed):

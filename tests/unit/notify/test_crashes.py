@@ -15,7 +15,6 @@ from upload_bed import NAMESPACE, Bed, make_cluster
 
 from moorage.core.errors import MoorageError, StoreUnavailableError
 from moorage_nodes.metadata import keys as l1_keys
-from moorage_nodes.metadata.l1 import deletions as deletions_module
 from moorage_nodes.metadata.l1.deletion import plan_find_pending, plan_proceed
 from moorage_nodes.metadata.l1.deletions import Deletions
 from moorage_nodes.metadata.l1.devices import plan_register
@@ -298,8 +297,7 @@ async def test_what_was_parked_goes_on_when_the_cluster_has_no_notifier_any_more
     assert not found.kvs
 
 
-async def test_what_the_notifier_has_lost_is_handed_to_it_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(deletions_module, "SCANS_TO_PARKED", 1)
+async def test_what_the_notifier_has_lost_or_another_one_never_had_is_handed_to_it_when_a_server_starts():
     world = World(Plan(), elsewhere=False)
     notification_id = await begin(world)
     world.queues = MemoryStore()

@@ -21,7 +21,7 @@ from moorage_nodes.stores.contracts import MetadataStore
 
 log = logging.getLogger("moorage.deletions")
 SCAN_SECONDS = 10.0
-SCANS_TO_PARKED = 2160  # what is parked is looked at with every so many scans: each 6 h
+SCANS_TO_PARKED = 2160  # what is parked is looked at by two of so many scans: after the start, and each 6 h
 WITHDRAWALS = 6  # that are tried, one with every scan
 AT_ONCE = 4  # deletions that a process works on
 MAX_KICKED = 1000  # that wait in a process; the scan finds the others
@@ -87,12 +87,12 @@ class Deletions:
         for name in found & self._seen:
             self.kick(*name)
         self._seen = found
-        self._scans += 1
-        if self._notifier is None or self._scans % SCANS_TO_PARKED == 0:
+        if self._notifier is None or self._scans % SCANS_TO_PARKED < 2:
             parked = await self._find(keys.parked_range())
             for name in parked & self._parked_seen:
                 self.kick(*name)
             self._parked_seen = parked
+        self._scans += 1
 
     async def _find(self, span: tuple[bytes, bytes]) -> set[tuple[str, str]]:
         found: set[tuple[str, str]] = set()

@@ -5,6 +5,7 @@ from typing import Any
 from moorage.core.errors import InvalidFieldError
 from moorage.core.routing import l3_prefix
 from moorage_nodes.metadata.cluster import open_identity
+from moorage_nodes.metadata.l3.pools import read_pools_left
 from moorage_nodes.metadata.l3.registry import Registry
 from moorage_nodes.metadata.l3.routes import L3, internal, public
 from moorage_nodes.metadata_store import open_metadata_store
@@ -49,7 +50,8 @@ async def open_on(
     )
 
     async def status() -> dict[str, Any]:
-        return {"realm_id": identity.realm_id, "incarnation": identity.incarnation}
+        left = await read_pools_left(store)
+        return {"realm_id": identity.realm_id, "incarnation": identity.incarnation, **left}
 
     return Server(
         context=L3(
