@@ -6,11 +6,17 @@ from collections.abc import Callable, Sequence
 
 from moorage.core.errors import NotFoundError, StoreUnavailableError
 from moorage.core.ids import format_hash, is_hash, parse_hash, parse_id
+from moorage_nodes.lru import Lru
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.bulk_reads import read_keys
 from moorage_nodes.metadata.l1.upload_ids import COLLECTOR_UPLOADS
 from moorage_nodes.metadata.l3.marks import plan_marks
-from moorage_nodes.metadata.l3.registration import parse_registration, plan_registration
+from moorage_nodes.metadata.l3.registration import (
+    TXN_CHUNKS,
+    Registration,
+    parse_registration,
+    plan_registration,
+)
 from moorage_nodes.metadata.names import read_names
 from moorage_nodes.metadata.namespace import Submitter
 from moorage_nodes.metadata.records import CHUNK_STATE_NAMES, Chunk
@@ -18,6 +24,7 @@ from moorage_nodes.peer_api import Place, RegisterRequest
 from moorage_nodes.stores.contracts import KeyValue, MetadataStore, Range, prefix_end
 
 MAX_ATTEMPTS = 12
+MAX_UPLOADS = 10_000  # whose create revisions are remembered, about 2 MB
 
 
 class Registry:
@@ -37,6 +44,7 @@ class Registry:
         self._incarnation = incarnation
         self._clock = clock
         self._rng = rng
+        self._uploads: Lru[bytes, int] = Lru(MAX_UPLOADS)
 
     async def register(self, request: RegisterRequest) -> None:
         """Record what one accepted call stored: wholly, in order, or not at all. The same call again: no change.
@@ -45,6 +53,8 @@ class Registry:
         `StoreUnavailableError`: not registered, or (`OutcomeUnknownError`) maybe.
         """
         registration = parse_registration(request)
+        if await self._register_unread(registration):
+            return
         for attempt in range(MAX_ATTEMPTS):
             found = await read_keys(self._store, registration.read_set())
             plan = plan_registration(
@@ -52,6 +62,7 @@ class Registry:
             )
             if plan is None:
                 return
+            self._uploads.put(registration.upload_key, found[registration.upload_key].create_revision)
             results = await asyncio.gather(*map(self._group.submit, plan.records))
             if all(r.succeeded for r in results) and (await self._group.submit(plan.last)).succeeded:
                 return
@@ -59,6 +70,22 @@ class Registry:
             if attempt:
                 await asyncio.sleep(self._rng.uniform(0, 0.002 * attempt))
         raise StoreUnavailableError("Too many others register the same chunks at the same time; try again.")
+
+    async def _register_unread(self, registration: Registration) -> bool:
+        """Register without a look at what stands: of a known upload, and as if all of it were new, as it mostly is.
+        The transaction compares all that; False when it is not so, and nothing was written.
+        """
+        created = self._uploads.get(registration.upload_key)
+        if created is None or len(registration.chunks) > TXN_CHUNKS:
+            return False
+        upload = KeyValue(registration.upload_key, b"", created, created, 1)
+        plan = plan_registration(
+            registration,
+            {upload.key: upload},
+            now=int(self._clock() * 1000),
+            incarnation=self._incarnation,
+        )
+        return plan is not None and (await self._group.submit(plan.last)).succeeded
 
     async def open_uploads(self, namespace: str) -> list[str]:
         """The ids of up to two open uploads of the user's, which those of the collector are not."""

@@ -118,13 +118,27 @@ async def test_one_transaction_is_enough_for_a_small_call(group, registry):
     assert group.sent == 1
 
 
-async def test_the_same_call_again_changes_nothing(store, registry, group):
+async def test_the_same_call_again_changes_nothing(store, registry):
     call = request(chunk("chunk_1", "a"))
     await registry.register(call)
-    before = (await store.get(keys.stored("u1", "up", "c1"))).mod_revision
+    before = await store.get_many([keys.stored("u1", "up", "c1")])
     await registry.register(call)
-    assert (await store.get(keys.stored("u1", "up", "c1"))).mod_revision == before
-    assert group.sent == 1
+    after = await store.get_many([keys.stored("u1", "up", "c1")])
+    assert (after.found, after.revision) == (before.found, before.revision)
+
+
+async def test_a_further_call_of_an_upload_is_registered_without_a_look_at_what_stands(
+    store, registry, monkeypatch
+):
+    await registry.register(request(chunk("chunk_1", "a")))
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "get_many", None)
+        await registry.register(request(chunk("chunk_2", "b", call="c2"), call="c2"))
+    assert len(await stored_calls(store)) == 2
+    await store.transact(Txn(then=(Delete(keys.upload("u1", "up")),)))
+    with pytest.raises(UploadEndedError):
+        await registry.register(request(chunk("chunk_3", "c", call="c3"), call="c3"))
+    assert await record_of(store, "c") is None
 
 
 async def test_the_same_call_twice_at_once_is_recorded_once(store, registry):
