@@ -16,6 +16,7 @@ from moorage_nodes.stores.contracts import MAX_TXN_OPS, KeyValue, MetadataStore,
 
 MAX_CAUGHT_UP = 512  # journal entries; further behind, all that is known is forgotten
 LOADED_TOGETHER = MAX_TXN_OPS - 2  # reads in one request, beside the head and the journal
+WARY_FOR = 8  # transactions
 MAX_CACHED_ENTRIES = 200_000  # over all namespaces of a process, about 60 MB
 
 
@@ -42,7 +43,7 @@ class Knowledge:
     async def current(self, namespace: str) -> State:
         """The state at the present head: the kept one when the head has not moved since."""
         key, state = keys.head(namespace), self._states.get(namespace)
-        if state is None or not state.contested:
+        if state is None or not state.wary:
             head = await self._store.get(key)
             state = self._states.get(namespace)
             if state is None:
@@ -66,9 +67,9 @@ class Knowledge:
         kept = self._states.get(namespace)
         fresh = _build_state(head)
         if kept is not None and kept.head_revision >= fresh.head_revision:
-            kept.contested = False
+            kept.wary = max(0, kept.wary - 1)
             return kept
-        fresh.contested = True
+        fresh.wary = WARY_FOR
         if kept is not old or old.superseded or old.head.generation != fresh.head.generation:
             return self._replace(namespace, kept, fresh)
         if len(journal) > MAX_CAUGHT_UP or len(journal) != fresh.head.sequence - old.head.sequence:
@@ -95,21 +96,33 @@ class Knowledge:
         self._evict()
         return fresh
 
-    async def load(self, view: View, wanted: Sequence[bytes | RangeKey]) -> None:
-        """Read what a plan asked for, and the head with each part of it, in one round trip."""
-        state = view.state
+    async def load(self, view: View, wanted: Sequence[bytes | RangeKey], *, beside_head: bool = True) -> None:
+        """Read what a plan asked for, and the head with each part of it, in one round trip.
+
+        Without the head what is read may be younger than the state: for plans whose transaction compares the head, or
+        that are followed by a look at it. What then enters the state does no harm there: whatever has changed since
+        the state's head is forgotten when the state catches up with a later one.
+        """
         parts = [wanted[start : start + LOADED_TOGETHER] for start in range(0, len(wanted), LOADED_TOGETHER)]
+        load = self._load_part if beside_head or view.state.wary else self._load_alone
         if len(parts) == 1:
-            await self._load_part(view, wanted)
+            await load(view, wanted)
         else:
-            loads = (self._load_part(view, part) for part in parts)
+            loads = (load(view, part) for part in parts)
             for failure in await asyncio.gather(*loads, return_exceptions=True):
                 if failure is not None:
                     raise failure
-        if state.superseded:
+        if view.state.superseded:
             raise HeadMoved
-        self._states.setdefault(view.namespace, state)
+        self._states.setdefault(view.namespace, view.state)
         self._evict()
+
+    async def _load_alone(self, view: View, wanted: Sequence[bytes | RangeKey]) -> None:
+        snapshot = await self._store.get_many(_asked(wanted))
+        if view.state.superseded:
+            # The state that came after has forgotten what changed, perhaps this: it may be older than that.
+            raise HeadMoved
+        self._learn_all(view, wanted, snapshot)
 
     async def _load_part(self, view: View, wanted: Sequence[bytes | RangeKey]) -> None:
         """Nothing that was read beside another head, or before our own write, may enter the state."""
@@ -177,19 +190,21 @@ class Knowledge:
             if kind in keys.UNTOLD:
                 view.state.untold.add(key)
 
-    def keep(self, view: View, revision: int) -> None:
-        """The state after our own transaction: what we knew, with what we wrote."""
+    def keep(self, view: View, revision: int) -> State | None:
+        """The state after our own transaction: what we knew, with what we wrote. None: it is not to be known."""
         namespace = view.namespace
         old, kept = view.state, self._states.get(namespace)
+        if view.follows is not None:
+            return None  # the outcome of the one before it was never heard
         if old.superseded and (kept is None or kept.head_revision != revision):
-            return  # somebody has read the head since and gone beyond it, or forgotten all
+            return None  # somebody has read the head since and gone beyond it, or forgotten all
         new = State(
-            Head(sequence=view.sequence, generation=old.head.generation),
+            view.build_head(),
             revision,
             old.governed,
             old.untold,
             old.present,
-            contested=old.contested,
+            wary=max(0, old.wary - 1),
         )
         at = view.kind_at
         for key, data in view.writes.items():
@@ -209,6 +224,7 @@ class Knowledge:
             kept.superseded = True
         self._states[namespace] = new
         self._states.move_to_end(namespace)
+        return new
 
     def drop(self, namespace: str) -> None:
         self._states.pop(namespace, None)

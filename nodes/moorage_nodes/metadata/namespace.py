@@ -1,8 +1,9 @@
 """The namespace engine: every read and every change of a namespace goes through its head (DESIGN.md, Metadata rules).
 
 Requests of one namespace that arrive together are planned one after the other on the same state and written as one
-transaction that compares the head and the cluster's incarnation and moves the head. Transactions of different
-namespaces travel together (stores/group.py). A failed compare means that another process was first: the plans run
+transaction that compares the head and the cluster's incarnation and moves the head. While it is under way the next one
+is planned on what it will leave, and sent behind it. Transactions of different namespaces travel together
+(stores/group.py). A failed compare means that another process was first: the plans run
 again on the new state. The state that a transaction leaves behind is kept, so that the next one needs no reads; the
 head compare (for reads: a linearizable read of the head) is what makes that safe.
 
@@ -13,14 +14,13 @@ retry of the same request finds its own result (version, upload or idempotency k
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from moorage.core.errors import CompactedError, MoorageError, OutcomeUnknownError, StoreUnavailableError
+from moorage.core.errors import CompactedError, MoorageError, StoreUnavailableError
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.knowledge import HeadMoved, Knowledge
-from moorage_nodes.metadata.records import Head
-from moorage_nodes.metadata.view import NotLoaded, RangeKey, View
+from moorage_nodes.metadata.line import CONTENDED, MAX_ATTEMPTS, Flight, Line, Outcome, Waiting, deliver
+from moorage_nodes.metadata.view import NotLoaded, NotSettled, Plan, RangeKey, View
 from moorage_nodes.stores.contracts import (
     Compare,
     Delete,
@@ -32,17 +32,13 @@ from moorage_nodes.stores.contracts import (
     TxnResult,
     unchanged,
 )
-from moorage_nodes.stores.fanout import build_behind, build_own, should_fail_too
 
 T = TypeVar("T")
-Plan = Callable[[View], T]
 
 # Measured (docs/performance.md): larger transactions gain little and hold up everybody else's.
 MAX_BATCH_PUTS = 1200
 MAX_BATCH_BYTES = 768 * 1024
-MAX_BATCH_PLANS = 256
 MAX_BATCH_COMPARES = 40  # etcd counts them like operations, at the outermost level
-MAX_ATTEMPTS = 40
 MAX_SNAPSHOTS = 3
 NESTED_OPS = 64  # operations per nested transaction once a batch exceeds the flat limit
 FLAT_OPS = 56  # operations that still fit into a member of a group (128 counts along the path)
@@ -52,21 +48,10 @@ class Submitter(Protocol):
     async def submit(self, txn: Txn) -> TxnResult: ...
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting(Generic[T]):
-    plan: Plan[T]
-    request: str
-    done: "asyncio.Future[T]"
-    since: float  # by the event loop's clock
-
-
-Outcome = tuple[_Waiting[Any], Any, Exception | None]
-
-
 class Namespaces:
     """All namespaces that this process serves. One instance per process; tasks share it freely.
 
-    `incarnation` is the value under `meta/incarnation`; `clock` gives Unix seconds; `rng` spreads retries.
+    `incarnation` is the value under `meta/incarnation`; `clock` gives Unix seconds; `rng` spreads retries and marks heads.
     `on_change` is told of every namespace whose journal grew, and how far; it must not wait.
     """
 
@@ -87,7 +72,7 @@ class Namespaces:
         self._rng = rng
         self._on_change = on_change
         self._known = Knowledge(store)
-        self._queues: dict[str, list[_Waiting[Any]]] = {}
+        self._lines: dict[str, Line] = {}
         self._workers: set[asyncio.Task[None]] = set()
 
     # --- the two ways in ------------------------------------------------------------------------------------
@@ -99,15 +84,12 @@ class Namespaces:
         maybe; the same request may be sent again.
         """
         loop = asyncio.get_running_loop()
-        waiting: _Waiting[T] = _Waiting(plan, request, loop.create_future(), loop.time())
-        queue = self._queues.get(namespace)
-        if queue is None:
-            self._queues[namespace] = [waiting]
-            worker = asyncio.create_task(self._work(namespace))
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
-        else:
-            queue.append(waiting)
+        waiting: Waiting[T] = Waiting(plan, request, loop.create_future(), loop.time())
+        line = self._lines.get(namespace)
+        if line is None:
+            line = self._lines[namespace] = Line()
+        line.waiting.append(waiting)
+        self._begin(namespace, line)
         return await waiting.done
 
     async def read(self, namespace: str, plan: Plan[T]) -> T:
@@ -160,63 +142,121 @@ class Namespaces:
 
     # --- changing -------------------------------------------------------------------------------------------
 
-    async def _work(self, namespace: str) -> None:
-        queue = self._queues[namespace]
-        try:
-            while queue:
-                batch, queue[:] = queue[:MAX_BATCH_PLANS], queue[MAX_BATCH_PLANS:]
-                try:
-                    rest = await self._apply(namespace, batch)
-                except MoorageError as error:
-                    self._known.drop(namespace)
-                    _fail(batch, error)
-                    _fail_behind(queue, error)
-                except Exception as error:  # noqa: BLE001 - no caller may wait for ever
-                    self._known.drop(namespace)
-                    _fail(batch, error)
-                else:
-                    queue[:0] = rest
-        finally:
-            # No await between the last look at the queue and this: nothing can slip in.
-            del self._queues[namespace]
+    def _begin(self, namespace: str, line: Line) -> None:
+        """One more worker, if there is something to do for it."""
+        if line.has_work():
+            line.planning = True
+            worker = asyncio.create_task(self._work(namespace, line))
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
 
-    async def _apply(self, namespace: str, batch: list[_Waiting[Any]]) -> list[_Waiting[Any]]:
-        """Plan and write one batch; what did not fit into one transaction is handed back."""
-        for attempt in range(MAX_ATTEMPTS):
-            state = self._known.kept(namespace)
-            validated = state is None
-            if state is None:
-                state = await self._known.current(namespace)
-            view = View(namespace, state, now=self._now())
-            try:
-                outcomes, rest = await self._plan_all(view, batch)
-                if not view.writes and not view.range_deletes:
-                    # Refusals and repeats rest on reads alone: they count only if the head still stands.
-                    if not validated and (await self._known.current(namespace)) is not state:
-                        continue
-                    _deliver(outcomes)
-                    return rest
-                result = await self._group.submit(self._build_txn(view))
-            except HeadMoved:
+    async def _work(self, namespace: str, line: Line) -> None:
+        """Plan those who wait as one transaction and see it through; once it is sent the next worker begins."""
+        batch = line.take()
+        flight = None
+        try:
+            if batch:
+                flight = await self._plan(namespace, line, batch)
+            if flight is not None:
+                await self._fly(namespace, line, flight)
+        except MoorageError as error:
+            self._fail(namespace, batch, error)
+            line.fail_behind(error)
+        except Exception as error:  # noqa: BLE001 - no caller may wait for ever
+            self._fail(namespace, batch, error)
+        if flight is None:
+            line.planning = False
+        # No await between the last look at the line and this: nothing can slip in.
+        self._begin(namespace, line)
+        if line.is_over():
+            del self._lines[namespace]
+
+    def _fail(self, namespace: str, batch: list[Waiting[Any]], error: Exception) -> None:
+        self._known.drop(namespace)
+        for waiting in batch:
+            waiting.fail(error)
+
+    async def _plan(self, namespace: str, line: Line, batch: list[Waiting[Any]]) -> Flight | None:
+        """A transaction of `batch`, from which those are handed back to the line that did not fit. None: there was
+        nothing to write, and all have been told.
+        """
+        if batch[0].attempts > 2:
+            await asyncio.sleep(self._rng.uniform(0, 0.002 * batch[0].attempts))
+        for _ in range(MAX_ATTEMPTS):
+            ahead = line.newest
+            if ahead is not None and not ahead.may_be_followed():
+                await ahead.has_been_carried_out()
                 continue
-            except OutcomeUnknownError:
-                self._known.drop(namespace)
-                raise
+            view, looked = await self._open_view(namespace, line, ahead)
+            try:
+                outcomes, rest = await self._plan_all(view, batch, beside_head=looked)
+            except (HeadMoved, NotSettled):
+                if ahead is not None:
+                    await ahead.has_been_carried_out()
+                continue
+            if ahead is not None and ahead.has_failed():
+                continue
+            if view.writes or view.range_deletes:
+                line.hand_back(batch, rest)
+                return Flight(view, outcomes)
+            # Refusals and repeats rest on reads alone: they count only if the head still stands.
+            if ahead is not None and not await ahead.has_been_carried_out():
+                continue
+            if looked or (await self._known.current(namespace)) is view.state:
+                line.hand_back(batch, rest)
+                deliver(outcomes)
+                return None
+        raise StoreUnavailableError(CONTENDED)
+
+    async def _open_view(self, namespace: str, line: Line, ahead: Flight | None) -> tuple[View, bool]:
+        """What a batch is planned on: what is known, or what the transaction under way will leave. And whether the
+        head has just been looked at.
+        """
+        mark, now = self._rng.getrandbits(63), self._now()
+        if ahead is not None:
+            ahead.behind = View(namespace, ahead.view.state, now=now, mark=mark, before=ahead.view)
+            return ahead.behind, False
+        kept = self._known.kept(namespace)
+        if kept is not None and not line.stale:
+            return View(namespace, kept, now=now, mark=mark), False
+        if line.stale:
+            line.stale = False
+            await self._check_incarnation()
+        state = await self._known.current(namespace)
+        return View(namespace, state, now=now, mark=mark), True
+
+    async def _fly(self, namespace: str, line: Line, flight: Flight) -> None:
+        """Send a transaction, and tell those who wait for it; when it was not carried out they go back into the line."""
+        view = flight.view
+        txn = self._build_txn(view)
+        line.planning = False
+        line.under_way += 1
+        line.newest = flight
+        self._begin(namespace, line)
+        try:
+            result = await self._group.submit(txn)
             if result.succeeded:
-                self._known.keep(view, result.revision)
-                if self._on_change is not None and view.sequence != state.head.sequence:
-                    self._on_change(namespace, view.sequence)
-                _deliver(outcomes)
-                return rest
-            await asyncio.gather(self._check_incarnation(), self._known.current(namespace))
-            if attempt > 2:
-                await asyncio.sleep(self._rng.uniform(0, 0.002 * attempt))
-        raise StoreUnavailableError("Too many others change this tree at the same time; try again.")
+                flight.land(self._known.keep(view, result.revision))
+        finally:
+            line.under_way -= 1
+            if line.newest is flight:
+                line.newest = None
+            flight.end(carried_out=False)
+        if result.succeeded:
+            if self._on_change is not None and view.sequence != view.began:
+                self._on_change(namespace, view.sequence)
+            deliver(flight.outcomes)
+        else:
+            line.stale = True
+            line.try_again([waiting for waiting, _, _ in flight.outcomes])
 
     async def _plan_all(
-        self, view: View, batch: list[_Waiting[Any]]
-    ) -> tuple[list[Outcome], list[_Waiting[Any]]]:
-        """Run every plan in order on the view. Plans are pure, so after a load all run again."""
+        self, view: View, batch: Sequence[Waiting[Any]], *, beside_head: bool
+    ) -> tuple[list[Outcome], Sequence[Waiting[Any]]]:
+        """Run every plan in order on the view; those that do not fit into one transaction are left. Plans are pure, so
+        after a load all run again.
+        """
+        left: Sequence[Waiting[Any]] = ()
         while True:
             outcomes: list[Outcome] = []
             wanted: dict[bytes | RangeKey, None] = {}
@@ -229,6 +269,11 @@ class Namespaces:
                 except NotLoaded as missing:
                     wanted.update(dict.fromkeys(missing.wanted))
                     continue
+                except NotSettled:
+                    if place == 0:
+                        raise
+                    batch, left = batch[:place], batch[place:]
+                    break
                 except Exception as error:  # noqa: BLE001 - a plan that breaks must not break its neighbours
                     outcomes.append((waiting, None, error))
                     continue
@@ -240,24 +285,22 @@ class Namespaces:
                     or view.compare_count() > MAX_BATCH_COMPARES
                 )
                 if outcomes and not wanted and too_much:
-                    return outcomes, batch[place:]
+                    return outcomes, [*batch[place:], *left]
                 view.merge()
                 outcomes.append((waiting, value, None))
             if not wanted:
-                return outcomes, []
-            await self._known.load(view, tuple(wanted))
+                return outcomes, left
+            await self._known.load(view, tuple(wanted), beside_head=beside_head)
             view.reset()
 
     def _build_txn(self, view: View) -> Txn:
         """One compare of the head stands for all others; the incarnation fences a restored cluster."""
-        state = view.state
-        moved = Head(sequence=view.sequence, generation=state.head.generation)
-        writes: list[Op] = [Put(keys.head(view.namespace), records.encode(moved))]
+        writes: list[Op] = [Put(keys.head(view.namespace), records.encode(view.build_head()))]
         for key, data in view.writes.items():
             writes.append(Delete(key) if data is None else Put(key, data))
         writes.extend(Delete(start, end) for start, end in view.range_deletes)
         compares = (
-            unchanged(keys.head(view.namespace), state.head_revision),
+            _compare_head(view),
             Compare(keys.INCARNATION, Target.VALUE, self.incarnation),
             *(unchanged(key, revision) for key, revision in view.compares.items()),
         )
@@ -281,24 +324,11 @@ def nest(writes: Sequence[Op]) -> tuple[Op, ...]:
     )
 
 
-def _deliver(outcomes: list[Outcome]) -> None:
-    for waiting, value, error in outcomes:
-        if waiting.done.done():  # the caller went away
-            continue
-        if error is not None:
-            waiting.done.set_exception(error)
-        else:
-            waiting.done.set_result(value)
-
-
-def _fail(batch: list[_Waiting[Any]], error: Exception) -> None:
-    for waiting in batch:
-        if not waiting.done.done():
-            waiting.done.set_exception(build_own(error))
-
-
-def _fail_behind(queue: list[_Waiting[Any]], error: MoorageError) -> None:
-    """Tell those who have waited for long enough behind a batch that the store did not answer."""
-    now = asyncio.get_running_loop().time()
-    while queue and should_fail_too(error, queue[0].since, now):
-        _fail([queue.pop(0)], build_behind(error))
+def _compare_head(view: View) -> Compare:
+    """The head must be the one that the plans were made on. What a transaction under way leaves behind has no revision
+    yet: there the value tells, which no other head ever has (`Head.mark`).
+    """
+    key = keys.head(view.namespace)
+    if view.follows is not None:
+        return Compare(key, Target.VALUE, records.encode(view.follows))
+    return unchanged(key, view.state.head_revision)

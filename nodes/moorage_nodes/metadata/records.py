@@ -45,11 +45,14 @@ class FormatError(MoorageError):
 
 
 class Head(Struct, array_like=True, frozen=True):
-    """`sequence` of the last journal entry; `generation` moves when the collector removes or condemns."""
+    """`sequence` of the last journal entry; `generation` moves when the collector removes or condemns. `mark` is drawn
+    anew by each change, so that the head that a change leaves behind can be told from all others by its value.
+    """
 
     schema: int = 1
     sequence: int = 0
     generation: int = 0
+    mark: int = 0
 
 
 class Node(Struct, array_like=True, frozen=True, kw_only=False):

@@ -5,7 +5,7 @@ result or raises a `MoorageError` to refuse. When it reads what is not loaded ye
 engine (namespace.py) loads that and runs the plan again from its start. So plans hold all the rules and no I/O.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from moorage_nodes.metadata.records import Head, JournalEntry
 from moorage_nodes.stores.contracts import KeyValue
 
 R = TypeVar("R", bound=Struct)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class NotLoaded(Exception):  # noqa: N818 - a signal to the engine, not an error
         self.wanted = tuple(wanted)
 
 
+class NotSettled(Exception):  # noqa: N818 - a signal to the engine, not an error
+    """The plan needs what a transaction that is under way may be changing: it runs again when that has ended."""
+
+
 @dataclass(slots=True)
 class State:
     """What is known of a namespace at one head. Valid in every process while the head's revision stands.
@@ -52,7 +57,7 @@ class State:
     present: dict[bytes, bytes] = field(default_factory=dict)
     ranges: dict[RangeKey, tuple[KeyValue, ...]] = field(default_factory=dict)
     memo: dict[object, object] = field(default_factory=dict)
-    contested: bool = False  # another process moved the head last: it may do so again
+    wary: int = 0  # another process moved the head lately: for so many transactions more it may do so again
     superseded: bool = False  # a later state shares `governed` with this one
 
     def entries(self) -> int:
@@ -86,22 +91,42 @@ def told_keys(namespace: str, entry: JournalEntry) -> tuple[bytes, ...]:
 class View:
     """`State` plus what this attempt has read freshly and what its plans have written so far.
 
-    `namespace` whose; `now` in Unix milliseconds; `request` the idempotency key of the plan that runs.
+    `namespace` whose; `now` in Unix milliseconds; `request` the idempotency key of the plan that runs. `mark` tells the
+    head that this attempt leaves behind from all others. `before`: a view on the same state whose transaction is under
+    way: its writes count as done, for this one's transaction compares the head that it leaves.
     """
 
-    def __init__(self, namespace: str, state: State, *, now: int) -> None:
+    def __init__(
+        self, namespace: str, state: State, *, now: int, mark: int = 0, before: "View | None" = None
+    ) -> None:
         self.namespace = namespace
         self.kind_at = keys.kind_at(namespace)
         self.state = state
         self.now = now
+        self.mark = mark
         self.request = ""
         self.fresh_values: dict[bytes, KeyValue | None] = {}
         self.fresh_ranges: dict[RangeKey, tuple[KeyValue, ...]] = {}
         self.writes: dict[bytes, bytes | None] = {}
         self.range_deletes: list[tuple[bytes, bytes]] = []
         self.compares: dict[bytes, int] = {}
-        self.sequence = state.head.sequence
+        self.follows = None if before is None else before.build_head()
+        self.before: Mapping[bytes, bytes | None] = {} if before is None else before.writes
+        self._aside_before = [key for key in self.before if key[self.kind_at] in keys.ASIDE]
+        self.began: int = state.head.sequence if before is None else before.sequence
+        self.sequence: int = self.began
         self._layer: _Layer | None = None
+
+    def rebase(self, state: State) -> None:
+        """The transaction before has been carried out and left this state behind."""
+        self.state = state
+        for key in self.before:
+            self.fresh_values.pop(key, None)
+        self.follows, self.before, self._aside_before = None, {}, []
+
+    def build_head(self) -> Head:
+        """The head that this attempt leaves behind."""
+        return Head(sequence=self.sequence, generation=self.state.head.generation, mark=self.mark)
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -111,6 +136,8 @@ class View:
             return self._layer.writes[key]
         if key in self.writes:
             return self.writes[key]
+        if key in self.before:
+            return self._written_before(key)
         try:
             return self.state.governed[key]
         except KeyError:
@@ -151,6 +178,8 @@ class View:
 
     def range(self, key: RangeKey) -> tuple[KeyValue, ...]:
         """A range of governed keys **as of the head**: writes of this attempt are not in it."""
+        if self.follows is not None:
+            raise NotSettled
         try:
             return self.state.ranges[key]
         except KeyError:
@@ -158,6 +187,8 @@ class View:
 
     def fresh(self, key: bytes) -> KeyValue | None:
         """A key that the head does not govern (uploads): read in this attempt."""
+        if key in self.before:
+            raise NotSettled
         try:
             return self.fresh_values[key]
         except KeyError:
@@ -169,6 +200,8 @@ class View:
             raise NotLoaded(missing)
 
     def fresh_range(self, key: RangeKey) -> tuple[KeyValue, ...]:
+        if any(key.start <= written < key.end for written in self._aside_before):
+            raise NotSettled
         try:
             return self.fresh_ranges[key]
         except KeyError:
@@ -230,7 +263,7 @@ class View:
     def reset(self) -> None:
         """Forget all writes: the plans run again from the state."""
         self.writes, self.range_deletes, self.compares = {}, [], {}
-        self.sequence = self.state.head.sequence
+        self.sequence = self.began
         self._layer = None
 
     def put(self, key: bytes, record: Struct) -> None:
@@ -265,8 +298,16 @@ class View:
         return self._writing().sequence
 
     def touched(self, key: bytes) -> bool:
-        """Whether a plan of this attempt wrote `key`."""
+        """Whether a plan of this attempt, or of the one before that is under way, wrote `key`."""
         return self._written(key)
+
+    def _written_before(self, key: bytes) -> bytes | None:
+        """What the transaction before leaves under `key`, where nobody can change that without moving the head."""
+        data = self.before[key]
+        kind = key[self.kind_at]
+        if kind in keys.ASIDE or (data is None and kind in keys.ADDED):
+            raise NotSettled
+        return data
 
     def _writing(self) -> _Layer:
         if self._layer is None:
@@ -274,4 +315,12 @@ class View:
         return self._layer
 
     def _written(self, key: bytes) -> bool:
-        return key in self.writes or (self._layer is not None and key in self._layer.writes)
+        return (
+            key in self.writes
+            or (self._layer is not None and key in self._layer.writes)
+            or key in self.before
+        )
+
+
+Plan = Callable[[View], T]
+"""Returns its result, or raises a `MoorageError` to refuse."""

@@ -31,9 +31,8 @@ from moorage_nodes.metadata.l1.targets import NotPreparedError
 from moorage_nodes.metadata.l1.trash import plan_undelete
 from moorage_nodes.metadata.l1.tree import observe_node
 from moorage_nodes.metadata.l1.versions import plan_restore
-from moorage_nodes.metadata.namespace import Plan
 from moorage_nodes.metadata.records import PENDING_DELETION, Upload, UploadFile
-from moorage_nodes.metadata.view import View
+from moorage_nodes.metadata.view import Plan, View
 
 Answer = tuple[Any, ...]  # ("ok", ...) or ("refused", word)
 

@@ -34,6 +34,18 @@ async def store() -> MemoryStore:
     return store
 
 
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def engine_through(group) -> Namespaces:
+    return Namespaces(
+        group.store, group, incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(1)
+    )
+
+
 def engine_on(store: MetadataStore) -> Namespaces:
     return Namespaces(
         store, Direct(store), incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(1)
@@ -58,12 +70,12 @@ def names(view: View) -> list[str]:
     return [keys.parse_child_name("ns", "root:ns", kv.key) for kv in found]
 
 
-async def test_requests_that_arrive_together_are_one_transaction_with_a_gapless_journal(store) -> None:
+async def test_requests_that_arrive_together_go_in_two_halves_with_a_gapless_journal(store) -> None:
     engine = engine_on(store)
     await asyncio.gather(*(engine.change("ns", make(f"d{n}", f"id{n}")) for n in range(50)))
-    assert engine._group.count == 1
+    assert engine._group.count == 2
     head = records.decode(Head, (await store.get(keys.head("ns"))).value)
-    assert head == Head(1, 50, 0)
+    assert (head.sequence, head.generation) == (50, 0)
     found, _ = await store.range(*keys.journal_range("ns", 0))
     assert [kv.key for kv in found.kvs] == [keys.journal("ns", n) for n in range(1, 51)]
 
@@ -228,17 +240,131 @@ async def test_who_has_waited_long_behind_a_store_that_does_not_answer_is_told_w
             raise OutcomeUnknownError("no answer")
 
     mute = Mute(store)
-    engine = Namespaces(store, mute, incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(1))
-    first = asyncio.create_task(engine.change("ns", make("a", "one")))
-    while not mute.count:
-        await asyncio.sleep(0)
-    late = asyncio.create_task(engine.change("ns", make("b", "two")))
+    engine = engine_through(mute)
+    tasks = [asyncio.create_task(engine.change("ns", make("a", "one")))]
+    await until(lambda: mute.count == 1)
+    tasks.append(asyncio.create_task(engine.change("ns", make("b", "two"))))
+    await until(lambda: mute.count == 2)
+    tasks.append(asyncio.create_task(engine.change("ns", make("c", "late"))))
     await asyncio.sleep(LINE_SECONDS)
-    young = asyncio.create_task(engine.change("ns", make("c", "three")))
+    tasks.append(asyncio.create_task(engine.change("ns", make("d", "young"))))
     await asyncio.sleep(0)
     gate.set()
-    await asyncio.wait([first, late, young])
-    errors = [type(task.exception()) for task in (first, late, young)]
+    await asyncio.wait(tasks)
+    errors = [type(task.exception()) for task in tasks]
     # Nothing of the late one was sent, so nothing is unknown; the young one was tried.
-    assert errors == [OutcomeUnknownError, StoreUnavailableError, OutcomeUnknownError]
-    assert mute.count == 2
+    unknown = OutcomeUnknownError
+    assert errors == [unknown, unknown, StoreUnavailableError, unknown]
+    assert mute.count == 3
+
+
+class Held(Direct):
+    """Transactions wait until they are let through, in any order; `lost` ones are carried out unheard."""
+
+    def __init__(self, store) -> None:
+        super().__init__(store)
+        self.gates: list[asyncio.Event] = []
+        self.lost: set[int] = set()
+        self.free = False
+
+    async def submit(self, txn: Txn) -> TxnResult:
+        number, gate = self.count, asyncio.Event()
+        self.gates.append(gate)
+        self.count += 1
+        if not self.free:
+            await gate.wait()
+        result = await self.store.transact(txn)
+        if number in self.lost:
+            raise OutcomeUnknownError("no answer")
+        return result
+
+    def let_all_through(self) -> None:
+        self.free = True
+        for gate in self.gates:
+            gate.set()
+
+
+async def hold_two(held: Held, *plans) -> tuple[Namespaces, list[asyncio.Task]]:
+    """Each plan is sent in a transaction of its own, the second behind the first."""
+    engine = engine_through(held)
+    tasks = []
+    for number, plan in enumerate(plans, start=1):
+        tasks.append(asyncio.create_task(engine.change("ns", plan)))
+        await until(lambda number=number: held.count == number)
+    return engine, tasks
+
+
+async def test_the_next_transaction_is_sent_behind_one_that_is_under_way_and_sees_its_writes(store) -> None:
+    held = Held(store)
+    engine, tasks = await hold_two(held, make("a", "one"), make("b", "two"))
+    third = asyncio.create_task(engine.change("ns", make("b", "three")))
+    held.let_all_through()
+    assert await asyncio.gather(*tasks) == ["one", "two"]
+    with pytest.raises(NameTakenError):
+        await third
+    assert await engine.read("ns", names) == ["a", "b"]
+    assert (await engine.read("ns", lambda view: view.state.head.sequence)) == 2
+
+
+async def test_what_is_refused_for_the_sake_of_a_transaction_under_way_waits_for_its_end(store) -> None:
+    held = Held(store)
+    engine, tasks = await hold_two(held, make("a", "one"))
+    second = asyncio.create_task(engine.change("ns", make("a", "two")))
+    await asyncio.sleep(0.01)
+    # Another process takes the head, and no name: what was refused is judged anew.
+    await engine_on(store).change("ns", make("x", "other"))
+    assert not second.done()
+    held.let_all_through()
+    results = await asyncio.gather(*tasks, second, return_exceptions=True)
+    assert sorted(map(type, results), key=str) == [NameTakenError, str]  # either may be the first now
+
+
+async def test_when_another_process_comes_between_both_that_are_under_way_are_made_anew(store) -> None:
+    held = Held(store)
+    engine, tasks = await hold_two(held, make("a", "one"), make("b", "two"))
+    await engine_on(store).change("ns", make("a", "other"))
+    held.let_all_through()
+    first, second = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(first, NameTakenError)
+    assert second == "two"
+    assert await engine.read("ns", names) == ["a", "b"]
+
+
+async def test_one_that_overtakes_the_one_before_is_made_anew(store) -> None:
+    held = Held(store)
+    engine, tasks = await hold_two(held, make("a", "one"), make("b", "two"))
+    held.gates[1].set()
+    await until(lambda: held.count == 3)
+    held.let_all_through()
+    assert await asyncio.gather(*tasks) == ["one", "two"]
+    assert await engine.read("ns", names) == ["a", "b"]
+
+
+async def test_behind_one_whose_outcome_is_unknown_the_next_still_counts(store) -> None:
+    held = Held(store)
+    held.lost.add(0)
+    engine, tasks = await hold_two(held, make("a", "one"), make("b", "two"))
+    held.let_all_through()
+    first, second = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(first, OutcomeUnknownError)
+    assert second == "two"
+    with pytest.raises(NameTakenError):
+        await engine.change("ns", make("a", "three"))
+    assert await engine.change("ns", make("c", "four")) == "four"
+    assert await engine.read("ns", names) == ["a", "b", "c"]
+
+
+async def test_a_plan_that_reads_a_range_waits_for_the_transaction_under_way(store) -> None:
+    held = Held(store)
+    engine, tasks = await hold_two(held, make("a", "one"))
+
+    def count_and_make(view: View) -> int:
+        found = names(view)
+        make("b", "two")(view)
+        return len(found)
+
+    second = asyncio.create_task(engine.change("ns", count_and_make))
+    await asyncio.sleep(0.01)
+    assert held.count == 1
+    held.let_all_through()
+    assert await asyncio.gather(*tasks, second) == ["one", 1]

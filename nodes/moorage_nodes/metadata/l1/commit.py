@@ -49,7 +49,6 @@ from moorage_nodes.metadata.l1.targets import (
 )
 from moorage_nodes.metadata.l1.upload_ids import is_of_several_files, is_short_form
 from moorage_nodes.metadata.names import bind, observe_meanings
-from moorage_nodes.metadata.namespace import Plan
 from moorage_nodes.metadata.records import (
     CHUNK_DAMAGED,
     CHUNK_LIVE,
@@ -63,7 +62,7 @@ from moorage_nodes.metadata.records import (
     Upload,
     UploadFile,
 )
-from moorage_nodes.metadata.view import NotLoaded, RangeKey, View
+from moorage_nodes.metadata.view import NotLoaded, Plan, RangeKey, View
 from moorage_nodes.stores.contracts import KeyValue
 
 T = TypeVar("T")

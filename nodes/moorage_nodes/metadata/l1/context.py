@@ -13,7 +13,8 @@ from moorage_nodes.metadata.admission import refuse_other_cluster
 from moorage_nodes.metadata.l1.deletions import Deletions
 from moorage_nodes.metadata.l1.directories import Listings
 from moorage_nodes.metadata.l1.repeats import HEADER, Repeat, parse_repeat, plan_once
-from moorage_nodes.metadata.namespace import Namespaces, Plan
+from moorage_nodes.metadata.namespace import Namespaces
+from moorage_nodes.metadata.view import Plan
 from moorage_nodes.settings import Cluster
 from moorage_nodes.stores.contracts import MetadataStore
 from moorage_nodes.tokens import Signer, Verifier

@@ -32,7 +32,6 @@ from moorage_nodes.metadata.l1.tree import (
     observe_node,
     put_node,
 )
-from moorage_nodes.metadata.namespace import Plan
 from moorage_nodes.metadata.records import (
     DELETED,
     DIRECTORY,
@@ -50,7 +49,7 @@ from moorage_nodes.metadata.records import (
     Trash,
     Work,
 )
-from moorage_nodes.metadata.view import NotLoaded, RangeKey, View
+from moorage_nodes.metadata.view import NotLoaded, Plan, RangeKey, View
 
 WALKED_TOGETHER = 128  # children in one transaction
 MAX_WALK_READS = 16  # directories looked into for one transaction

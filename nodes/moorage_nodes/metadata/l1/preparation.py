@@ -20,7 +20,6 @@ from moorage_nodes.metadata.l1.segments import read_segments, write_segments
 from moorage_nodes.metadata.l1.targets import observe_base, observe_manifest, observe_revivals, revive
 from moorage_nodes.metadata.l1.upload_ids import is_of_several_files
 from moorage_nodes.metadata.names import bind_pending, read_names
-from moorage_nodes.metadata.namespace import Plan
 from moorage_nodes.metadata.records import (
     CHUNK_DAMAGED,
     CHUNK_LIVE,
@@ -33,7 +32,7 @@ from moorage_nodes.metadata.records import (
     Upload,
     UploadFile,
 )
-from moorage_nodes.metadata.view import View
+from moorage_nodes.metadata.view import Plan, View
 from moorage_nodes.stores.contracts import KeyValue
 
 CHECKED_TOGETHER = 2048  # chunks read at one revision

@@ -19,9 +19,8 @@ from msgspec.structs import replace
 
 from moorage.core.errors import IdempotencyKeyReusedError, InvalidFieldError
 from moorage_nodes.metadata import keys, records
-from moorage_nodes.metadata.namespace import Plan
 from moorage_nodes.metadata.records import Manifest, Remembered
-from moorage_nodes.metadata.view import View
+from moorage_nodes.metadata.view import Plan, View
 
 T = TypeVar("T")
 HEADER = "idempotency-key"

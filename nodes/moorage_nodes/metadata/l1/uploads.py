@@ -35,7 +35,6 @@ from moorage_nodes.metadata.l1.upload_repeats import (
     plan_begin_once,
 )
 from moorage_nodes.metadata.names import observe_meanings, read_names
-from moorage_nodes.metadata.namespace import Plan
 from moorage_nodes.metadata.records import (
     CHUNK_LIVE,
     CHUNK_SOFT_DELETED,
@@ -46,7 +45,7 @@ from moorage_nodes.metadata.records import (
     Upload,
     UploadFile,
 )
-from moorage_nodes.metadata.view import NotLoaded, RangeKey, View
+from moorage_nodes.metadata.view import NotLoaded, Plan, RangeKey, View
 from moorage_nodes.stores.contracts import Compare, Delete, KeyValue, Op, Put, absent, prefix_end, unchanged
 
 # Of plans in one upload's record. With the longest ids and names of 1,000 files a record stays below 850 kB, which

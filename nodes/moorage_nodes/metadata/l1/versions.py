@@ -10,9 +10,8 @@ from moorage.core.times import format_time
 from moorage.core.wire import VersionEntry
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.l1 import tree
-from moorage_nodes.metadata.namespace import Plan
 from moorage_nodes.metadata.records import Manifest
-from moorage_nodes.metadata.view import View
+from moorage_nodes.metadata.view import Plan, View
 from moorage_nodes.stores.contracts import KeyValue, MetadataStore
 
 PAGE_VERSIONS = 50

@@ -14,7 +14,7 @@ MUTANTS = (
         "commit without comparing the head",
         ENGINE,
         "Namespaces._build_txn",
-        "unchanged(keys.head(view.namespace), state.head_revision),",
+        "_compare_head(view),",
         "",
     ),
     Mutant(
