@@ -16,6 +16,8 @@ from moorage_nodes.stores.observer import NullObserver, Observer
 
 MAX_IN_FLIGHT = 2
 MAX_MEMBERS = 60
+SEND_FROM = 32
+"""So many do not wait for what else comes in this turn of the loop: the store has work while the others are made."""
 MAX_BATCH_BYTES = 1024 * 1024  # of etcd's 1.5 MiB
 # How many that do not fit a batch may pass by.
 _LOOK_AHEAD = 2 * MAX_MEMBERS
@@ -68,15 +70,21 @@ class TransactionGroup:
         loop = asyncio.get_running_loop()
         member = _Member(txn, loop.create_future(), loop.time())
         self._waiting.append(member)
-        if not self._pump_due and self._free:
-            # Not at once: what else comes in this turn of the loop goes along.
-            self._pump_due = True
-            loop.call_soon(self._pump)
+        if self._free:
+            if len(self._waiting) >= SEND_FROM:
+                self._pump()
+            elif not self._pump_due:
+                # Not at once: what else comes in this turn of the loop goes along.
+                self._pump_due = True
+                loop.call_soon(self._pump_what_came)
         return await member.done
+
+    def _pump_what_came(self) -> None:
+        self._pump_due = False
+        self._pump()
 
     def _pump(self) -> None:
         """Send batches while there is room for them in flight."""
-        self._pump_due = False
         while self._free and (batch := self._next_batch()):
             self._free -= 1
             flight = asyncio.get_running_loop().create_task(self._fly(batch))

@@ -18,6 +18,13 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "a transaction sent behind another compares no head",
+        ENGINE,
+        "_compare_head",
+        "return Compare(key, Target.VALUE, records.encode(view.follows))",
+        "return Compare(keys.INCARNATION, Target.VERSION, 1)",
+    ),
+    Mutant(
         "read what is remembered",
         ENGINE,
         "Namespaces.read",
