@@ -41,9 +41,7 @@ async def until(condition) -> None:
 
 
 def engine_through(group) -> Namespaces:
-    return Namespaces(
-        group.store, group, incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(1)
-    )
+    return Namespaces(group.store, group, incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(1))
 
 
 def engine_on(store: MetadataStore) -> Namespaces:

@@ -12,9 +12,8 @@ from msgspec import Struct
 from moorage.core.errors import MoorageError, error_from_answer
 from moorage_nodes.metadata import keys
 from moorage_nodes.metadata.l1.repeats import Repeat, plan_recall
-from moorage_nodes.metadata.namespace import Plan
 from moorage_nodes.metadata.records import Remembered, Upload
-from moorage_nodes.metadata.view import View
+from moorage_nodes.metadata.view import Plan, View
 from moorage_nodes.stores.contracts import KeyValue
 
 Places = Sequence[int]
