@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -153,20 +153,37 @@ class Routes(Generic[C]):
         return iter(self.endpoints)
 
 
+def header_of(connection: HTTPConnection, name: bytes) -> str | None:
+    """The first header of that name (in small letters). `connection.headers` looks at each in a slower way, and every
+    request is asked for several.
+    """
+    for known, value in connection.scope["headers"]:
+        if known == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body; `TooLargeError` as soon as it is known to exceed `limit`, before it is in memory."""
-    declared = request.headers.get("content-length")
+    declared = header_of(request, b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise TooLargeError(f"The body is {declared} bytes; at most {limit} are accepted here.", limit=limit)
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnect
+        part = message.get("body", b"")
         size += len(part)
         if size > limit:
             raise TooLargeError(
                 f"The body exceeds {limit} bytes, the most that is accepted here.", limit=limit
             )
         parts.append(part)
+        more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -221,7 +238,8 @@ class Mount(Generic[C]):
     server: C
 
 
-Handle = Callable[[Request], Awaitable[Response]]
+Handle = Callable[[Request], Awaitable["Response | bytes"]]
+"""Bytes are JSON, answered with 200: what most requests are answered with, sent without a Response of its own."""
 SocketHandle = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -233,7 +251,7 @@ class Admission:
     revocation: Revocation | None
 
     async def admit(self, allow: Allow, connection: HTTPConnection) -> Claims:
-        claims = self.verifier.authenticate(allow, connection.headers.get("authorization"))
+        claims = self.verifier.authenticate(allow, header_of(connection, b"authorization"))
         revocation = self.revocation
         if revocation is not None and claims.audience in USER_AUDIENCES and not revocation.passes(claims):
             await revocation.check(claims)
@@ -241,7 +259,7 @@ class Admission:
 
 
 def _handle_of(endpoint: Endpoint[C], server: C, admission: Admission) -> Handle:
-    async def handle(request: Request) -> Response:
+    async def handle(request: Request) -> Response | bytes:
         try:
             claims = await admission.admit(endpoint.allow, request)
             call = Call(server, request, claims)
@@ -253,7 +271,7 @@ def _handle_of(endpoint: Endpoint[C], server: C, admission: Admission) -> Handle
         except MoorageError as error:
             request.scope["moorage.error"] = error
             return error_response(error, request_id_of(request))
-        return answer if isinstance(answer, Response) else json_response(answer)
+        return answer if isinstance(answer, Response) else msgspec.json.encode(answer)
 
     return handle
 
@@ -292,6 +310,10 @@ class _Dispatcher:
             scope["moorage.route"] = match.template
             scope["path_params"] = dict(zip(match.names, values, strict=True))
             response = await match.value(request)
+            if isinstance(response, bytes):
+                await incoming.let_pass()
+                await _send_json(send, response)
+                return
         elif allowed:
             error = MethodNotAllowedError(f"{scope['method']} is not allowed here.")
             response = error_response(error, request_id_of(request))
@@ -308,6 +330,12 @@ class _Dispatcher:
             return
         scope["moorage.route"] = match.template
         await match.value(scope, receive, send)
+
+
+async def _send_json(send: Send, body: bytes) -> None:
+    headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _nothing_here() -> NotFoundError:

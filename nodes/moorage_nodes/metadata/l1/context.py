@@ -18,7 +18,7 @@ from moorage_nodes.metadata.view import Plan
 from moorage_nodes.settings import Cluster
 from moorage_nodes.stores.contracts import MetadataStore
 from moorage_nodes.tokens import Signer, Verifier
-from moorage_nodes.web import Call
+from moorage_nodes.web import Call, header_of
 
 T = TypeVar("T")
 LISTINGS_BYTES = 16 * 1024 * 1024  # of encoded listings that a process keeps
@@ -67,14 +67,14 @@ def caller_of(call: Call[L1]) -> Caller:
     """Who asks; `WrongClusterError` when this cluster is not the user's home. The first line of every handler."""
     server = call.server
     refuse_other_cluster(
-        call.claims, server.cluster.server_key, server.routing.value, call.request.headers.get("host")
+        call.claims, server.cluster.server_key, server.routing.value, header_of(call.request, b"host")
     )
     return Caller(call.claims.subject, call.claims.text("username"), call.claims.data.get("gen"))
 
 
 def repeat_of(call: Call[L1], operation: str, *arguments: object) -> Repeat | None:
     """The request's `Idempotency-Key`, bound to what it asks for."""
-    return parse_repeat(call.request.headers.get(HEADER), operation, *arguments)
+    return parse_repeat(header_of(call.request, HEADER), operation, *arguments)
 
 
 async def change(server: L1, caller: Caller, plan: Plan[T], repeat: Repeat | None, kind: type[T]) -> T:

@@ -23,7 +23,7 @@ from moorage_nodes.metadata.records import Manifest, Remembered
 from moorage_nodes.metadata.view import Plan, View
 
 T = TypeVar("T")
-HEADER = "idempotency-key"
+HEADER = b"idempotency-key"
 _SANE = re.compile(r"[\x20-\x7e]{1,255}")
 
 
