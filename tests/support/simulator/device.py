@@ -22,6 +22,7 @@ from simulator.world import World
 FILES = tuple(f"f{number}" for number in range(7))
 DIRECTORIES = ("d0", "d1", "d2")
 NAMES = tuple("abcdef")
+SPARE = range(9, 14)  # numbers of chunks that only `save_spare` uses
 ATTEMPTS = 8
 REPEATS_LATER = 0.2  # of the requests with a key that were acknowledged
 
@@ -43,6 +44,7 @@ class Device:
     versions: dict[str, int] = field(default_factory=dict)
     later: set["asyncio.Task[None]"] = field(default_factory=set)
     keys: float = 0.4  # of the requests that can have one, those with an idempotency key
+    dawdles: float = 0.0  # of the saves, those that stand open for longer than the collector's grace
     more: list[tuple[Callable[[], Awaitable[Any]], int]] = field(
         default_factory=list
     )  # deeds with their weights
@@ -82,12 +84,25 @@ class Device:
             parts = list(dict.fromkeys(parts)) or [chunk_of(0)]
         await self.save_as(file_id, base, parts, form, self._place_of_new())
 
+    async def save_spare(self) -> None:
+        """Chunks that were stored and left out of their version: the next version names them while a collection
+        finds that nothing holds them.
+        """
+        file_id = self._file()
+        base = await self._base_of(file_id)
+        parts = [chunk_of(number) for number in self.rng.sample(SPARE, 3)]
+        op = await self.save_as(file_id, base, parts, "spare", self._place_of_new())
+        if op.acknowledged:
+            self.world.collector_wanted.set()
+            await asyncio.sleep(self.rng.uniform(0.0, 0.3))
+            await self.save_as(file_id, base + 1, parts, self.rng.choice(["planned", "reuse"]), {})
+
     async def save_as(
         self, file_id: str, base: int, parts: Sequence[bytes], form: str, place: Mapping[str, str]
     ) -> Operation:
         """A new version, in one of the forms that the protocol has: `planned`, `named` (so too, with names of its
         own), `short`, `unnamed` (so too, and the commit names nothing), `reuse` (short, in the hope that the chunks
-        are held already).
+        are held already), `spare` (short, and the commit names the first chunk alone).
         """
         op = self.begin("save", file_id)
         update: dict[str, Any] = {"client_version": base, **place}
@@ -98,11 +113,12 @@ class Device:
         if answered is None or answered.status != 200:
             self._learn_conflict(file_id, answered)
             return op
+        await self._dawdle()
         begun = answered.json()
         token = begun["upload_token"]
         wanted = (
             parts
-            if form in {"short", "unnamed", "reuse"}
+            if form in {"short", "unnamed", "reuse", "spare"}
             else self._required(begun["required_chunks"], parts, names)
         )
         if form == "reuse":
@@ -110,11 +126,19 @@ class Device:
                 self.history.blobs[hashlib.sha256(part).digest()] = part
         elif not await self._store(op, token, wanted):
             return op
+        await self._dawdle()
         commit: dict[str, Any] = {"upload_token": token, "new_version": base + 1, "attrs": {"type": op.id}}
-        if form in {"short", "reuse"}:
+        if form == "spare":
+            parts = parts[:1]
+        if form in {"short", "reuse", "spare"}:
             commit["chunks"] = [format_hash(hashlib.sha256(part).digest()) for part in parts]
         await self._commit(op, file_id, base + 1, commit, parts, names)
         return op
+
+    async def _dawdle(self) -> None:
+        """The user shuts the laptop, now and then."""
+        if self.rng.random() < self.dawdles:
+            await asyncio.sleep(self.rng.uniform(1.0, 2.5) * self.world.limits.grace)
 
     async def _commit(
         self,
@@ -492,6 +516,7 @@ def _chunk_form(part: bytes) -> dict[str, Any]:
 
 WEIGHTS = {
     "save": 14,
+    "save_spare": 3,
     "batch": 3,
     "restore": 3,
     "make_directory": 4,

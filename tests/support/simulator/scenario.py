@@ -24,6 +24,7 @@ from moorage_nodes.metadata.l1 import (
 from moorage_nodes.metadata.l2 import contents, listing
 from moorage_nodes.notify import clients, delivery, elapsed, hub, settling
 from moorage_nodes.notify import server as notify_server
+from simulator.checking import Checks
 from simulator.collecting import Collections
 from simulator.device import FILES, Device
 from simulator.follower import Follower
@@ -46,7 +47,7 @@ def choose_limits(rng: random.Random) -> Limits:
         retained_versions=rng.choice([2, 3, 20]),
         retention_deleted=2 * unit,
         retention_feed=8 * unit,
-        upload_idle=unit,
+        upload_idle=unit * rng.choice([1, 3]),
         upload_max=4 * unit,
         grace=unit,
         ack_deadline=max(unit / 2, 300.0),
@@ -142,6 +143,7 @@ class _Seed:
         self.limits = choose_limits(rng)
         self.world = World(rng, loop, weather, self.limits)
         self.collections = Collections(self.world)
+        self.checks = Checks(self.world)
         self.history = History(self.world.witness, {})
         try:
             async with asyncio.timeout(LONGEST):
@@ -188,6 +190,7 @@ class _Seed:
             await device.prepare()
         followers = [Follower(device) for device in devices]
         for device, follower in zip(devices, followers, strict=True):
+            device.dawdles = rng.choice([0.0, 0.1])
             device.more.append((follower.follow, 5))
             if rng.random() < 0.6:
                 device.more.append((Listener(device).poll, 8))
@@ -196,6 +199,7 @@ class _Seed:
             asyncio.create_task(world.keep_alive()),
             asyncio.create_task(self._bad_luck(pace)),
             *(asyncio.create_task(self._collect(pace)) for _ in range(2)),
+            asyncio.create_task(self._check(pace)),
         ]
         world.weather.calm = False
         await asyncio.gather(
@@ -212,6 +216,7 @@ class _Seed:
                 place.process.skew = place.process.stalled_until = 0.0
         await self._settle()
         world.witness.check_all()
+        await self.checks.check(deep=False)
         await self._read_everything(devices)
         for follower in followers:
             if not await follower.follow():
@@ -220,6 +225,7 @@ class _Seed:
         await self._be_quiet()
         world.witness.check_quiet()
         world.witness.check_all()
+        await self.checks.check_quiet()
         await self._read_everything(devices)
         for task in background:
             task.cancel()
@@ -227,9 +233,9 @@ class _Seed:
     async def _bad_luck(self, pace: float) -> None:
         """Deaths, clocks that step, processes that stand still, a store that forgets its past."""
         world, rng = self.world, self.world.weather.rng
-        often = pace * rng.choice([1.0, 5.0, 20.0])
+        rests = self._rests(pace * rng.choice([1.0, 5.0, 20.0]))
         while True:
-            await asyncio.sleep(rng.expovariate(1 / often))
+            await asyncio.sleep(rng.expovariate(1 / next(rests)))
             place = rng.choice(world.network.places)
             match rng.choice(["kill", "kill", "clock", "stall", "compact", "collector", "boot"]):
                 case "kill":
@@ -256,13 +262,37 @@ class _Seed:
                     with contextlib.suppress(Exception):
                         await world.store.compact(world.store.told)
 
+    def _rests(self, often: float) -> Iterator[float]:
+        """Seconds between things that happen: `often`, and ever longer while no client asks for anything."""
+        longest = max(often, self.limits.grace / 2)
+        rest, asked = often, 0
+        while True:
+            begun = len(self.history.operations)
+            rest = often if begun > asked else min(2 * rest, longest)
+            asked = begun
+            yield rest
+
     async def _collect(self, pace: float) -> None:
         """Collections, now and then, also while another one runs."""
-        rng = self.world.rng
-        often = min(10 * pace, self.limits.grace / 2)
+        rng, wanted = self.world.rng, self.world.collector_wanted
+        rests = self._rests(min(10 * pace, self.limits.grace / 2))
         while True:
-            await asyncio.sleep(rng.expovariate(1 / often))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(rng.expovariate(1 / next(rests))):
+                    await wanted.wait()
+            wanted.clear()
             await self.collections.collect(capped=rng.random() < 0.1)
+
+    async def _check(self, pace: float) -> None:
+        """fsck on the live system, a few times."""
+        rng = self.world.weather.rng
+        rests = self._rests(400 * pace)
+        while True:
+            await asyncio.sleep(rng.expovariate(1 / next(rests)))
+            try:
+                await self.checks.check(deep=rng.random() < 0.5)
+            except Violation as violation:
+                self.world.fail(violation)
 
     async def _be_quiet(self) -> None:
         """Everything passes its time, and what nothing needs is collected: old versions, then what they held, and

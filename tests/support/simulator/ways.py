@@ -34,10 +34,17 @@ class _Way:
 
     async def read(self, call: Callable[[], Awaitable[T]]) -> T:
         await self._set_out()
-        await asyncio.sleep(self.weather.pause())
-        answer = await call()
-        await asyncio.sleep(self.weather.pause())
+        answer = await self._take_time(call, self.weather.pause())
         await self.process.stand_still()
+        return answer
+
+    async def _take_time(self, call: Callable[[], Awaitable[T]], seconds: float) -> T:
+        """On the way there or on the way back."""
+        if self.weather.rng.random() < 0.5:
+            await asyncio.sleep(seconds)
+            return await call()
+        answer = await call()
+        await asyncio.sleep(seconds)
         return answer
 
     async def write(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -58,10 +65,14 @@ class _Way:
             raise asyncio.CancelledError
 
     async def _carry(self, call: Callable[[], Awaitable[T]], *, late: bool) -> T:
-        await asyncio.sleep(self.weather.rng.uniform(0.0, 30.0) if late else self.weather.pause())
-        answer = await call()
-        await asyncio.sleep(self.weather.pause())
-        return answer
+        if late:
+            await asyncio.sleep(self.weather.rng.uniform(0.0, 30.0))
+        return await self._take_time(call, self.weather.pause())
+
+
+async def _take_all(pages: AsyncIterator[T]) -> list[T]:
+    """As one answer: what a simulation has fits into a page, and its end is told with it."""
+    return [page async for page in pages]
 
 
 class FarStore:
@@ -104,11 +115,7 @@ class FarStore:
         self, key: bytes, end: bytes, *, revision: int = 0, keys_only: bool = False
     ) -> AsyncIterator[Sequence[KeyValue]]:
         pages = self._inner.scan(key, end, revision=revision, keys_only=keys_only)
-        while True:
-            try:
-                page = await self._way.read(lambda: anext(pages))
-            except StopAsyncIteration:
-                return
+        for page in await self._way.read(lambda: _take_all(pages)):
             yield page
 
     async def transact(self, txn: Txn) -> TxnResult:
@@ -159,11 +166,7 @@ class FarObjects:
 
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[Sequence[ObjectInfo]]:
         pages = self._inner.list(prefix, start_after=start_after)
-        while True:
-            try:
-                page = await self._way.read(lambda: anext(pages))
-            except StopAsyncIteration:
-                return
+        for page in await self._way.read(lambda: _take_all(pages)):
             yield page
 
     async def delete(self, names: Sequence[str]) -> None:

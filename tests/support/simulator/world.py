@@ -63,6 +63,10 @@ class WatchedStore(MemoryStore):
         super().__init__(clock=clock, progress_interval=600.0)
         self._witness = witness
 
+    async def _pause(self) -> None:
+        """Others have had their turn on the way to it (ways.py)."""
+        self._end_leases()
+
     def _wake_watches(self) -> None:
         keyspace = self._keyspace
         if keyspace.revision > self.told:
@@ -158,6 +162,7 @@ class World:
         self.network = Network(self.weather, self.note)
         self.network.places = [Place(role) for role in ROLES]
         self.failed = asyncio.Event()
+        self.collector_wanted = asyncio.Event()
         self._died = asyncio.Event()
         self.processes: list[Process] = []  # those that serve nothing
         self.skew_of_machines = 0.0

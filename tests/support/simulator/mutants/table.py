@@ -125,6 +125,20 @@ MUTANTS = (
         "chunk.state == CHUNK_CONDEMNED or stays.append(_name_key(digest, chunk))",
     ),
     Mutant(
+        "mark once",
+        f"{GC}.sweeping",
+        "Sweep.sweep_chunks",
+        "if is_held:",
+        "if is_held and chunk.state != CHUNK_CONDEMNED:",
+    ),
+    Mutant(
+        "a prepared content outlives a collection",
+        f"{L1}.commit",
+        "_Commits._draft",
+        "(prepared.base, prepared.generation) != (file.base, view.state.head.generation)",
+        "prepared.base != file.base",
+    ),
+    Mutant(
         "the mark is not brought up to date",
         f"{GC}.marking",
         "Mark._learn",
