@@ -54,3 +54,12 @@ async def test_an_unchanged_secret_is_written_once(kube: Kube, namespace: str):
     before = await kube.get(SECRET, namespace, NAME)
     await ensure(SecretKeeper(kube), namespace, "first", "two")
     assert await kube.get(SECRET, namespace, NAME) == before
+
+
+async def test_a_secret_that_was_looked_for_and_not_there_is_made_when_it_is_wanted(
+    kube: Kube, namespace: str
+):
+    keeper = SecretKeeper(kube)
+    assert await keeper.look(metadata(namespace, "first"), lambda data: data["key"]) is None
+    assert await ensure(keeper, namespace, "first", "one") == "one"
+    assert await kube.get(SECRET, namespace, NAME) is not None

@@ -140,7 +140,7 @@ class _Turn:
                 break
         assert state is not None  # the loop ran
         wait = next_change(state, facts, self._now)
-        return state, ROTATION_POLL_SECONDS if wait is None else wait
+        return state, ROTATION_POLL_SECONDS if wait is None else max(wait, ROTATION_POLL_SECONDS)
 
     async def _look(self) -> PublicKey | None:
         return await self._keeper.look(self._beside, self._read)

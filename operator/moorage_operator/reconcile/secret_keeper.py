@@ -54,7 +54,7 @@ class SecretKeeper:
         KeyError or ValueError. KubeForbiddenError without the permission, ForeignSecretError when it is not ours.
         """
         fact = self._fresh(metadata)
-        if fact is not None:
+        if fact is not None and fact.value is not None:  # that it was not there is known by `look`
             value: T = fact.value
             return value
         found = await self._kube.get(SECRET, metadata["namespace"], metadata["name"])

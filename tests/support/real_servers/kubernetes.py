@@ -10,6 +10,7 @@ import dataclasses
 import datetime as dt
 import ipaddress
 import json
+import os
 import secrets
 import ssl
 import urllib.error
@@ -30,6 +31,7 @@ from real_servers.server import Server, free_ports, scratch_folder
 ADMIN = "admin"
 OPERATOR = "operator"
 """A user without any right but what a test gives it by RBAC."""
+_LONGEST_LINE = 1024 * 1024  # of the audit log, in bytes
 
 
 @dataclasses.dataclass
@@ -98,14 +100,20 @@ class ApiServer:
         return path
 
     def audit_position(self) -> int:
-        """Where the audit log ends now."""
-        return self.audit_log.stat().st_size if self.audit_log.exists() else 0
+        """Where the audit log ends now: behind a whole line, though another one may be on its way."""
+        if not self.audit_log.exists():
+            return 0
+        with self.audit_log.open("rb") as log:
+            start = max(0, log.seek(0, os.SEEK_END) - _LONGEST_LINE)
+            log.seek(start)
+            return start + log.read().rfind(b"\n") + 1
 
     def audit_events(self, since: int = 0) -> list[dict[str, Any]]:
         """The requests that were answered after `since`."""
         with self.audit_log.open("rb") as log:
             log.seek(since)
-            return [json.loads(line) for line in log.read().splitlines() if line.endswith(b"}")]
+            whole = log.read().rpartition(b"\n")[0]
+            return [json.loads(line) for line in whole.splitlines()]
 
 
 @contextlib.contextmanager
