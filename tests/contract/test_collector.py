@@ -76,3 +76,20 @@ async def test_one_collector_works_until_its_tenure_ends(subject):
         await first.renew()
     await bed.collect(after=DAY)
     await bed.collect(after=HOUR)
+
+
+async def test_a_collector_that_slept_before_it_had_its_turn_stops(subject):
+    """Its lease has ended before it was used: the store refuses that, and it is no failure of the store."""
+    store = subject.store
+    grant, now = store.grant_lease, 0.0
+
+    async def grant_and_sleep(ttl: int) -> int:
+        nonlocal now
+        lease = await grant(ttl)
+        await store.revoke_lease(lease)
+        now += 60.0
+        return lease
+
+    store.grant_lease = grant_and_sleep
+    with pytest.raises(TenureLostError):
+        await Tenure.begin(store, "sleeper", lambda: now, ttl=60)

@@ -1,4 +1,6 @@
-"""Reading chunks: no byte of a whole chunk is the last one sent before its SHA-256 was found right.
+"""Reading chunks: the last byte of an answer is not sent before the SHA-256 of its whole chunk was found right.
+
+So a range costs as much of the store as its chunk: bytes that nobody has looked at are nobody's to give.
 
 A reader that does not find an object, or finds other bytes, asks L3 once more: the collector may have moved the
 chunk meanwhile, or a client healed it.
@@ -36,18 +38,17 @@ class Reading:
     async def read_or_stream(
         self, reader: Reader, chunk: Place, first: int, length: int, room: Room
     ) -> AsyncGenerator[Buffer, None]:
-        """`length` bytes of a chunk from `first` on, in pieces; all of it is verified.
+        """`length` bytes of a chunk from `first` on, in pieces; the whole chunk is verified.
 
         Where there is room it is read whole first, which costs least, and tells damage before anything is sent.
         """
-        if length and not room.try_grow(length):
+        if length and not room.try_grow(chunk.size):
             return await self.stream(reader, chunk, first, length)
 
         async def read(place: Place) -> Buffer:
-            data = await self._objects.get(_name(reader, place), offset=place.offset + first, length=length)
-            if length == chunk.size:
-                _verify(chunk, data)
-            return data
+            data = await self._objects.get(_name(reader, place), offset=place.offset, length=chunk.size)
+            _verify(chunk, data)
+            return memoryview(data)[first : first + length]
 
         return _sliced(await self._where_it_lies(reader, chunk, read) if length else b"")
 
@@ -58,24 +59,28 @@ class Reading:
 
         async def begin(place: Place) -> ObjectStream:
             return await self._objects.get_stream(
-                _name(reader, place), offset=place.offset + first, length=length
+                _name(reader, place), offset=place.offset, length=chunk.size
             )
 
         stream = await self._where_it_lies(reader, chunk, begin)
-        if length != chunk.size:
-            return _as_they_come(stream.chunks)
-        return self._verified(reader, chunk, stream.chunks)
+        return self._verified(reader, chunk, stream.chunks, first, first + length)
 
     async def _verified(
-        self, reader: Reader, chunk: Place, pieces: AsyncIterator[bytes]
+        self, reader: Reader, chunk: Place, pieces: AsyncIterator[bytes], first: int, end: int
     ) -> AsyncGenerator[Buffer, None]:
+        """Of the chunk's bytes those from `first` up to `end`."""
         digest = hashlib.sha256()
         held: Buffer | None = None
+        at = 0
         async for piece in pieces:
             digest.update(piece)
+            wanted = piece[max(0, first - at) : max(0, end - at)]
+            at += len(piece)
+            if not wanted:
+                continue
             if held is not None:
                 yield held
-            held = piece
+            held = wanted
         if digest.hexdigest() != chunk.hash.removeprefix(HASH_PREFIX):
             # Too late to begin anew: who asks again is told where it lies now.
             self._places.forget(reader, chunk)
@@ -163,11 +168,6 @@ def _cut(run: Run, data: Buffer) -> bytes:
             known[chunk.hash] = part
         parts.append(part)
     return b"".join(parts)[run.skip : run.skip + run.take]
-
-
-async def _as_they_come(pieces: AsyncIterator[bytes]) -> AsyncGenerator[Buffer, None]:
-    async for piece in pieces:
-        yield piece
 
 
 async def _sliced(data: Buffer) -> AsyncGenerator[Buffer, None]:

@@ -19,7 +19,7 @@ from moorage.core.errors import InvalidFieldError, MoorageError, StoreUnavailabl
 from moorage_nodes.gc.age import read_clock
 from moorage_nodes.gc.opening import open_collector, parse_sections, stand_back
 from moorage_nodes.gc.report import Report, RunMetrics
-from moorage_nodes.gc.tenure import CollectorBusyError
+from moorage_nodes.gc.tenure import CollectorBusyError, TenureLostError
 from moorage_nodes.observe import configure_logging
 from moorage_nodes.server import Shared, open_shared
 from moorage_nodes.settings import Settings, load_settings
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     except (MoorageError, OSError) as error:
         detail = error.detail if isinstance(error, MoorageError) else str(error)
         sys.stderr.write(f"moorage-nodes gc: {detail}\n")
-        return 1 if isinstance(error, StoreUnavailableError) else 2
+        return 1 if isinstance(error, StoreUnavailableError | TenureLostError) else 2
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.stderr.write("moorage-nodes gc: stopped; the next run goes on\n")
         return 130

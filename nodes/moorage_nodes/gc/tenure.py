@@ -6,7 +6,7 @@ nothing any more. Safety does not rest on it: each step would be right with two 
 
 from collections.abc import Callable
 
-from moorage.core.errors import MoorageError, StoreUnavailableError
+from moorage.core.errors import MoorageError, RequestRefusedError, StoreUnavailableError
 from moorage_nodes.metadata import keys
 from moorage_nodes.stores.contracts import Compare, MetadataStore, Put, Target, Txn, absent
 
@@ -43,10 +43,18 @@ class Tenure:
     async def begin(
         cls, store: MetadataStore, holder: str, monotonic: Callable[[], float], ttl: int = TENURE_SECONDS
     ) -> "Tenure":
-        """`CollectorBusyError`; StoreUnavailableError. A lost answer leaves a lease that ends by itself."""
+        """`CollectorBusyError`; `TenureLostError` when we were silent for too long even here; StoreUnavailableError.
+        A lost answer leaves a lease that ends by itself.
+        """
+        asked = monotonic()
         lease = await store.grant_lease(ttl)
         key = keys.COLLECTOR_TENURE
-        done = await store.transact(Txn((absent(key),), (Put(key, holder.encode(), lease),)))
+        try:
+            done = await store.transact(Txn((absent(key),), (Put(key, holder.encode(), lease),)))
+        except RequestRefusedError:
+            if monotonic() - asked < ttl:
+                raise
+            raise TenureLostError("This collector was silent for too long; it stops.") from None
         if not done.succeeded:
             await store.revoke_lease(lease)
             found = await store.get(key)

@@ -8,7 +8,7 @@ from moorage_nodes.gc.age import Reading
 from moorage_nodes.gc.collector import Collector, Rules
 from moorage_nodes.gc.pools import BlockServers
 from moorage_nodes.gc.report import COMPLETE, Report
-from moorage_nodes.gc.tenure import CollectorBusyError
+from moorage_nodes.gc.tenure import CollectorBusyError, TenureLostError
 from moorage_nodes.metadata import keys
 from moorage_nodes.metrics import Metrics
 from simulator.network import SimulatedPeers
@@ -59,8 +59,8 @@ class Collections:
             world.note(f"{process.name} died")
             return None
         error = running.exception()
-        if isinstance(error, CollectorBusyError):
-            world.note(f"{process.name}: another one is at work")
+        if isinstance(error, CollectorBusyError | TenureLostError):
+            world.note(f"{process.name}: {error.detail}")
             return None
         if error is not None:
             if process.dead:

@@ -146,11 +146,34 @@ async def test_damage_is_answered_with_an_error_and_never_with_bytes(bed):
     assert bed.block.budget.used == 0
 
 
-async def read_raw(bed, path):
+@pytest.mark.parametrize("asked", ["0-9", "600-", "-7", "300000-300009"])
+async def test_a_range_that_is_whole_in_a_damaged_chunk_is_not_given(bed, asked):
+    """Only the first byte is wrong, and nobody has marked the chunk."""
+    data = os.urandom(LARGE)
+    await bed.write("f", [data])
+    tamper(bed, bed.objects.puts[0])
+    refused(await get(bed, f"/chunks/{hash_of(data)}", Range=f"bytes={asked}"), 500, "damaged_chunk")
+    assert bed.block.budget.used == 0
+
+
+@pytest.mark.parametrize("path", ["/chunks/{hash}", "/files/f/content"])
+@pytest.mark.parametrize("asked", ["100-199", "400000-499999"])
+async def test_a_range_of_a_damaged_chunk_that_is_streamed_never_looks_complete(without_room, path, asked):
+    bed = without_room
+    data = os.urandom(LARGE)
+    await bed.write("f", [data])
+    tamper(bed, bed.objects.puts[0])
+    status, length, body = await read_raw(bed, path.format(hash=hash_of(data)), Range=f"bytes={asked}")
+    first, last = map(int, asked.split("-"))
+    assert (status, length) == (206, last - first + 1)
+    assert len(body) < length
+
+
+async def read_raw(bed, path, **headers):
     """Status line and what came of the body, until the connection ended."""
     url = urlsplit(bed.serving.public)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
-    head = [f"GET {PREFIX}{path} HTTP/1.1", *(f"{k}: {v}" for k, v in bed.access().items())]
+    head = [f"GET {PREFIX}{path} HTTP/1.1", *(f"{k}: {v}" for k, v in {**bed.access(), **headers}.items())]
     writer.write(("\r\n".join([*head, "Connection: close"]) + "\r\n\r\n").encode())
     answer = await asyncio.wait_for(reader.read(-1), 20)
     writer.close()

@@ -30,7 +30,6 @@ def plan_register(view: View, client_id: str, name: str | None) -> ClientAnswer:
     if known is not None and known.name == name and view.now - known.seen < SEEN_COARSELY:
         return _answer(client_id, known)
     if known is None:
-        # Those that the plans of this transaction register are not in the range: a few above the limit do no harm.
         devices = _observe_devices(view)
         unseen = [each for each, device in devices.items() if not _is_seen(view, device)]
         if len(devices) - len(unseen) >= DEVICES_LIMIT:
@@ -58,8 +57,15 @@ def observe_told_clients(view: View, but_for: str) -> list[str]:
 
 
 def _observe_devices(view: View) -> dict[str, Device]:
-    found = view.range(RangeKey(*keys.devices_range(view.namespace)))
-    return {keys.parse_client_id(kv.key): records.decode(Device, kv.value) for kv in found}
+    start, end = keys.devices_range(view.namespace)
+    found: dict[bytes, bytes | None] = {kv.key: kv.value for kv in view.range(RangeKey(start, end))}
+    # Ranges are as of the head: what earlier plans of this attempt did to devices is looked for by itself.
+    found.update((key, data) for key, data in view.writes.items() if start <= key < end)
+    return {
+        keys.parse_client_id(key): records.decode(Device, data)
+        for key, data in sorted(found.items())
+        if data is not None
+    }
 
 
 def _is_seen(view: View, device: Device) -> bool:

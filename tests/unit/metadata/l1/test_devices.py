@@ -1,5 +1,7 @@
 """Devices: registered once, seen coarsely, dropped when they were not seen for long."""
 
+import asyncio
+
 import pytest
 from upload_bed import NAMESPACE, Bed
 
@@ -7,7 +9,7 @@ from moorage.core.errors import TooManyClientsError
 from moorage.core.wire import ClientAnswer
 from moorage_nodes.metadata import keys
 from moorage_nodes.metadata.l1 import devices
-from moorage_nodes.metadata.l1.devices import plan_register
+from moorage_nodes.metadata.l1.devices import observe_told_clients, plan_register
 
 
 async def register(bed: Bed, client_id: str, name: str = "a laptop") -> ClientAnswer:
@@ -59,3 +61,12 @@ async def test_there_is_a_limit(bed, monkeypatch):
     bed.time += 31 * 24 * 3600
     await register(bed, "c3")
     assert await registered(bed) == ["c3"]
+
+
+async def test_who_registers_in_the_same_transaction_is_told(bed):
+    await register(bed, "laptop")
+    _, told = await asyncio.gather(
+        register(bed, "a-phone"),
+        bed.engine.change(NAMESPACE, lambda view: observe_told_clients(view, "laptop")),
+    )
+    assert told == ["a-phone"]
