@@ -171,6 +171,6 @@ async def run(resources: int, quiet_seconds: int) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--resources", type=int, default=300)
-    parser.add_argument("--quiet-seconds", type=int, default=120)
+    parser.add_argument("--quiet-seconds", type=int, default=660)  # over a resync
     options = parser.parse_args()
     print(json.dumps(asyncio.run(run(options.resources, options.quiet_seconds)), indent=2))

@@ -1,5 +1,6 @@
 """Conditions about stores: is the etcd there, does the S3 do what block servers will ask of it. Reads caches only."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,32 +50,67 @@ def judge_external_etcd(cluster: str, parts: Sequence[Progress]) -> Finding:
     )
 
 
-def judge_store(world: World, wanted: Sequence[Manifest], sayings: Sequence[str]) -> Finding | None:
-    """`StoreReady`, from the preflight's Job. `sayings`: what its pods ended with so far."""
-    jobs = [manifest for manifest in wanted if manifest.kind == JOB.name]
-    if not jobs:
+def judge_store(
+    world: World, wanted: Sequence[Manifest], pods: Sequence[Mapping[str, Any]]
+) -> Finding | None:
+    """`StoreReady`, from the preflight's Job and its pods as they are now."""
+    job = next((manifest for manifest in wanted if manifest.kind == JOB.name), None)
+    if job is None:
         return None
-    found = world.live(jobs[0].body)
+    found = world.live(job.body)
     if found is None:
         return Finding("StoreReady", "Unknown", "NotTried", "The preflight has not started yet.")
     if is_complete(found):
         return Finding("StoreReady", "True", "PreflightPassed", "The store does all that is asked of it.")
-    if sayings:
-        text = f"The preflight failed and is tried again: {sayings[-1][:LONGEST_SAYING]}"
+    words = read_last_words(pods)
+    if words:
+        text = f"The preflight failed and is tried again: {words}"
         return Finding("StoreReady", "False", "PreflightFailed", text)
-    return Finding("StoreReady", "False", "PreflightRuns", "The preflight has not ended yet.")
+    text = "The preflight has not ended yet."
+    waiting = read_waiting(pods)
+    if waiting:
+        secrets = " and ".join(_secrets_of(job))
+        text += f" Its pod waits: {waiting}. What it mounts has to be there: Secret {secrets}."
+    return Finding("StoreReady", "False", "PreflightRuns", text)
 
 
-def list_sayings(pods: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The termination messages of pods' containers, those of failures only."""
-    said = []
-    for pod in pods:
-        for container in (pod.get("status") or {}).get("containerStatuses", ()):
-            for state in (container.get("lastState") or {}, container.get("state") or {}):
-                ended = state.get("terminated") or {}
-                if ended.get("exitCode") and ended.get("message"):
-                    said.append(str(ended["message"]).strip())
-    return said
+def read_last_words(pods: Sequence[Mapping[str, Any]]) -> str:
+    """What the preflight that failed last ended with, as a sentence; empty when none did."""
+    said = [
+        (str(ended.get("finishedAt", "")), str(ended["message"]).strip())
+        for container in _containers(pods)
+        for state in (container.get("lastState") or {}, container.get("state") or {})
+        if (ended := state.get("terminated") or {}).get("exitCode") and ended.get("message")
+    ]
+    return _sentence(max(said)[1])[:LONGEST_SAYING] if said else ""
+
+
+def _sentence(message: str) -> str:
+    """Of the preflight's result (`moorage_nodes.preflight`), without the times that it took."""
+    try:
+        result = json.loads(message)
+        return f"{result['detail']} ({result['reason']}, at the step {result['step']})"
+    except (ValueError, TypeError, KeyError):
+        return message
+
+
+def read_waiting(pods: Sequence[Mapping[str, Any]]) -> str:
+    """Why a container has not started, in the kubelet's words; empty when none waits."""
+    for container in _containers(pods):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason"):
+            message = str(waiting.get("message", ""))
+            return f"{waiting['reason']}{f' ({message})' if message else ''}"[:LONGEST_SAYING]
+    return ""
+
+
+def _containers(pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [one for pod in pods for one in (pod.get("status") or {}).get("containerStatuses", ())]
+
+
+def _secrets_of(job: Manifest) -> list[str]:
+    volumes = job.body["spec"]["template"]["spec"]["volumes"]
+    return [volume["secret"]["secretName"] for volume in volumes if "secret" in volume]
 
 
 def why_no_etcd(world: World, realm: Realm, resource: Wish) -> str | None:

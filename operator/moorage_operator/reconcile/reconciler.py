@@ -18,7 +18,6 @@ from moorage_operator.reconcile.judging import (
     judge_external_etcd,
     judge_managed_etcd,
     judge_store,
-    list_sayings,
     why_no_etcd,
 )
 from moorage_operator.reconcile.preparing import Prepared, Preparer, plan_departing
@@ -218,7 +217,7 @@ class Reconciler:
                 # Nobody tells us of a pod that failed, so it is asked for while there is something to wait for.
                 selector = f"{PART}={preflight_part(name)}"
                 pods = await self._kube.list_all(POD, namespace, selector)
-                finding = judge_store(self._world, wanted, list_sayings(pods.items))
+                finding = judge_store(self._world, wanted, pods.items)
                 report.come_back(PREFLIGHT_POLL_SECONDS)
             if finding is not None:
                 report.findings.append(finding)
