@@ -26,6 +26,7 @@ from moorage_operator.resources.names import live_files, part_of, settings_of, s
 from moorage_operator.resources.pods import (
     INTERNAL_PORT,
     PUBLIC_PORT,
+    SERVER_NEEDS,
     Volume,
     build_container_security,
     build_image,
@@ -262,12 +263,11 @@ def build_pod_template(workload: Workload, context: ClusterContext) -> Body:
         "command": list(workload.command),
         "securityContext": build_container_security(),
         "volumeMounts": build_mounts(workload.volumes),
+        "resources": build_resources(template.resources, SERVER_NEEDS),
         **workload.probes,
     }
     if workload.ports:
         container["ports"] = list(workload.ports)
-    if resources := build_resources(template.resources):
-        container["resources"] = resources
     spec: Body = {
         "serviceAccountName": workload.part,
         "automountServiceAccountToken": False,

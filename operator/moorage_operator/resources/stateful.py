@@ -15,6 +15,7 @@ from moorage_operator.resources.manifest import (
     hash_content,
 )
 from moorage_operator.resources.pods import (
+    STORE_NEEDS,
     Volume,
     build_container_security,
     build_image,
@@ -123,12 +124,11 @@ def build_stateful_set(stateful: StatefulPart, context: ClusterContext) -> Manif
         ],
         "securityContext": build_container_security(),
         "volumeMounts": build_mounts(volumes),
+        "resources": build_resources(stateful.template.resources, STORE_NEEDS),
         **stateful.probes,
     }
     if stateful.environment:
         container["env"] = list(stateful.environment)
-    if resources := build_resources(stateful.template.resources):
-        container["resources"] = resources
     pod: Body = {
         "serviceAccountName": stateful.part,
         "automountServiceAccountToken": False,

@@ -23,7 +23,9 @@ class Resources(SpecModel):
     """What a container asks for and may use."""
 
     requests: ResourceList = Field(
-        default=ResourceList(), description="What the scheduler reserves for the container."
+        default=ResourceList(),
+        description="What the scheduler reserves for the container; what is named neither here nor in limits is what an "
+        "idle one needs.",
     )
     limits: ResourceList = Field(default=ResourceList(), description="What the container may use at most.")
 
