@@ -17,8 +17,10 @@ from moorage.core.errors import DamagedTreeError, MoorageError
 from moorage_nodes.gc.age import Clock, add_sample, advance, horizon
 from moorage_nodes.gc.budget import Budget
 from moorage_nodes.gc.heads import NamespaceBusyError, NamespaceHead
-from moorage_nodes.gc.letting_go import Horizons, LettingGo
+from moorage_nodes.gc.letting_go import LettingGo
 from moorage_nodes.gc.marking import Mark
+from moorage_nodes.gc.namespace_run import Horizons, NamespaceRun, Pause
+from moorage_nodes.gc.pacing import Pacing
 from moorage_nodes.gc.pools import Pools
 from moorage_nodes.gc.report import ABORTED, CAPPED, COMPLETE, INCOMPLETE, PoolCount, Report
 from moorage_nodes.gc.sweeping import Sweep
@@ -110,6 +112,12 @@ class Collector:
         horizons = self.horizons(state)
         budget = Budget(self._rules.max_deletions)
         report.left = {pool: PoolCount() for pool in self._pools.names}
+        pacing = Pacing(self._store, tenure, self._monotonic)
+
+        async def pause() -> None:
+            await tenure.renew()
+            await pacing.stand_back()
+
         noted = self._monotonic()
         place = state.begin_at
         try:
@@ -120,7 +128,7 @@ class Collector:
                     await self._write_state(state, tenure)
                 place = namespace
                 progress(namespace)
-                await self.collect_namespace(namespace, tenure, horizons, budget, report)
+                await self.collect_namespace(namespace, tenure, pause, horizons, budget, report)
                 report.namespaces += 1
                 if budget.exhausted:
                     break
@@ -152,39 +160,36 @@ class Collector:
         )
 
     async def collect_namespace(
-        self, namespace: str, tenure: Tenure, horizons: Horizons, budget: Budget, report: Report
+        self,
+        namespace: str,
+        tenure: Tenure,
+        pause: Pause,
+        horizons: Horizons,
+        budget: Budget,
+        report: Report,
     ) -> None:
         """All steps of one namespace. Raises what aborts the run."""
         head = NamespaceHead(self._store, namespace, self._incarnation, tenure)
         rules = self._rules
-        letting_go = LettingGo(
-            self._store,
-            head,
-            horizons,
-            rules.retained_versions,
-            budget,
-            report,
-            tenure.renew,
+        run = NamespaceRun(
+            store=self._store,
+            head=head,
+            pools=self._pools,
+            horizons=horizons,
+            retained=rules.retained_versions,
+            budget=budget,
+            report=report,
+            rng=self._rng,
+            pause=pause,
             dry_run=rules.dry_run,
         )
         with SortedSpill() as listed, SortedSpill() as named, SortedSpill() as held:
-            mark = Mark(self._store, head, held)
-            sweep = Sweep(
-                self._store,
-                head,
-                mark,
-                self._pools,
-                horizons,
-                budget,
-                report,
-                self._rng,
-                tenure.renew,
-                dry_run=rules.dry_run,
-            )
+            mark = Mark(run, held)
+            sweep = Sweep(run, mark)
             try:
                 await sweep.list_objects(listed)
-                await letting_go.run()
-                await mark.read(tenure.renew)
+                await LettingGo(run).run()
+                await mark.read()
                 await sweep.sweep_chunks(named)
                 held.close()
                 await sweep.sweep_lists()

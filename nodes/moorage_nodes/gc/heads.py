@@ -87,6 +87,7 @@ class NamespaceHead:
         if not result.succeeded:
             await self.tenure.check(self._incarnation)
             return None
+        self.tenure.written += 1
         self.head, self.revision = moved, result.revision
         return [type(each) is TxnResult and each.succeeded for each in result.results[1:]]
 
@@ -97,6 +98,7 @@ class NamespaceHead:
         if not result.succeeded:
             await self.tenure.check(self._incarnation)
             return None
+        self.tenure.written += 1
         return [type(each) is TxnResult and each.succeeded for each in result.results]
 
     async def write_anyway(self, groups: Sequence[Group]) -> int:

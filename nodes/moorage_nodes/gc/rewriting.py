@@ -1,16 +1,13 @@
 """Packed objects that are mostly dead, written anew (docs/adr/0019-collector.md)."""
 
-import random
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from moorage.core.errors import DamagedChunkError
 from moorage_nodes.blocks.packing import object_name
-from moorage_nodes.gc.heads import GROUP_RECORDS, Group, NamespaceHead, cut, split
-from moorage_nodes.gc.marking import Pause
-from moorage_nodes.gc.pools import Pools
-from moorage_nodes.gc.report import Report
+from moorage_nodes.gc.heads import GROUP_RECORDS, Group, cut, split
+from moorage_nodes.gc.namespace_run import NamespaceRun
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.bulk_reads import read_keys
 from moorage_nodes.metadata.l1.upload_ids import build_collector_upload_id
@@ -19,7 +16,6 @@ from moorage_nodes.stores.contracts import (
     Compare,
     Delete,
     KeyValue,
-    MetadataStore,
     Put,
     Target,
     absent,
@@ -34,32 +30,16 @@ class Rewriting:
     object is one from then on, found by the next collection.
     """
 
-    def __init__(
-        self,
-        store: MetadataStore,
-        head: NamespaceHead,
-        pools: Pools,
-        report: Report,
-        rng: random.Random,
-        pause: Pause,
-        *,
-        dry_run: bool,
-    ) -> None:
-        self._store = store
-        self._head = head
-        self._namespace = head.namespace
-        self._pools = pools
-        self._report = report
-        self._rng = rng
-        self._pause = pause
-        self._dry_run = dry_run
+    def __init__(self, run: NamespaceRun) -> None:
+        self._run = run
         self._upload = ""
 
     async def rewrite(self, pool: str, name: str, digests: Sequence[bytes]) -> None:
-        await self._pause()
-        wanted = [keys.chunk(self._namespace, digest) for digest in digests]
+        await self._run.pause()
+        wanted = [keys.chunk(self._run.namespace, digest) for digest in digests]
         found = [
-            (kv, records.decode(Chunk, kv.value)) for kv in (await read_keys(self._store, wanted)).values()
+            (kv, records.decode(Chunk, kv.value))
+            for kv in (await read_keys(self._run.store, wanted)).values()
         ]
         live = [
             (kv, chunk)
@@ -69,23 +49,23 @@ class Rewriting:
         if not live:
             return
         live.sort(key=lambda each: each[1].offset)
-        if not self._dry_run and not await self._copy(pool, name, live):
+        if not self._run.dry_run and not await self._copy(pool, name, live):
             return
-        self._report.objects_rewritten += 1
+        self._run.report.objects_rewritten += 1
 
     async def _copy(self, pool: str, name: str, live: Sequence[tuple[KeyValue, Chunk]]) -> bool:
-        upload_key = keys.upload(self._namespace, await self._begin())
-        target = object_name(self._upload, f"{self._rng.getrandbits(96):024x}", 0)
+        upload_key = keys.upload(self._run.namespace, await self._begin())
+        target = object_name(self._upload, f"{self._run.rng.getrandbits(96):024x}", 0)
         try:
-            await self._pools.copy_chunks(
+            await self._run.pools.copy_chunks(
                 pool,
-                self._namespace,
+                self._run.namespace,
                 name,
                 target,
                 [(kv.key[-32:], chunk.offset, chunk.size) for kv, chunk in live],
             )
         except DamagedChunkError:
-            self._report.damaged += 1
+            self._run.report.damaged += 1
             return False
         steps, offset = [], 0
         for kv, chunk in live:
@@ -98,21 +78,21 @@ class Rewriting:
         ]
         for part in split(groups):
             # A group that fails stays where it is: the next collection looks at it again.
-            if await self._head.write_aside((Compare(upload_key, Target.VERSION, 1),), part) is None:
+            if await self._run.head.write_aside((Compare(upload_key, Target.VERSION, 1),), part) is None:
                 return False
         return True
 
     async def _begin(self) -> str:
         if not self._upload:
-            upload_id = build_collector_upload_id(self._rng)
-            key = keys.upload(self._namespace, upload_id)
+            upload_id = build_collector_upload_id(self._run.rng)
+            key = keys.upload(self._run.namespace, upload_id)
             record = records.encode(Upload(1, "", 0, "", []))
-            await self._head.write_aside((absent(key),), [Group((), (Put(key, record),))])
+            await self._run.head.write_aside((absent(key),), [Group((), (Put(key, record),))])
             self._upload = upload_id
         return self._upload
 
     async def end(self) -> None:
         if self._upload:
-            key = keys.upload(self._namespace, self._upload)
+            key = keys.upload(self._run.namespace, self._upload)
             self._upload = ""
-            await self._head.write_aside((), [Group((), (Delete(key),))])
+            await self._run.head.write_aside((), [Group((), (Delete(key),))])

@@ -7,7 +7,6 @@ record names it and its upload has ended. From that moment on no record can come
 second collector at that point takes nothing from anybody.
 """
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -15,13 +14,11 @@ from itertools import groupby
 from msgspec import Struct
 from msgspec.structs import replace
 
-from moorage_nodes.gc.budget import Budget
-from moorage_nodes.gc.heads import GROUP_RECORDS, MAX_ATTEMPTS, Group, NamespaceHead, cut, split, too_busy
-from moorage_nodes.gc.letting_go import Horizons
-from moorage_nodes.gc.marking import Mark, Pause
+from moorage_nodes.gc.heads import GROUP_RECORDS, MAX_ATTEMPTS, Group, cut, split, too_busy
+from moorage_nodes.gc.marking import Mark
 from moorage_nodes.gc.names import NamesPass
-from moorage_nodes.gc.pools import Pools
-from moorage_nodes.gc.report import PoolCount, Report
+from moorage_nodes.gc.namespace_run import NamespaceRun
+from moorage_nodes.gc.report import PoolCount
 from moorage_nodes.gc.rewriting import Rewriting
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import (
@@ -35,7 +32,6 @@ from moorage_nodes.metadata.spill import SortedSpill
 from moorage_nodes.stores.contracts import (
     Delete,
     KeyValue,
-    MetadataStore,
     Put,
     unchanged,
 )
@@ -56,42 +52,20 @@ class _Doomed(Struct, frozen=True):
 class Sweep:
     """One namespace's. `listed` has its objects as they were before the mark was begun, from `list_objects`."""
 
-    def __init__(
-        self,
-        store: MetadataStore,
-        head: NamespaceHead,
-        mark: Mark,
-        pools: Pools,
-        horizons: Horizons,
-        budget: Budget,
-        report: Report,
-        rng: random.Random,
-        pause: Pause,
-        *,
-        dry_run: bool,
-    ) -> None:
-        self._store = store
-        self._head = head
-        self._namespace = head.namespace
+    def __init__(self, run: NamespaceRun, mark: Mark) -> None:
+        self._run = run
         self._mark = mark
-        self._pools = pools
-        self._horizons = horizons
-        self._budget = budget
-        self._report = report
-        self._rng = rng
-        self._pause = pause
-        self._dry_run = dry_run
         self._names_walked = False
 
     # --- objects, before the mark -----------------------------------------------------------------------------
 
     async def list_objects(self, listed: SortedSpill) -> None:
         """What the pools hold of the namespace. StoreUnavailableError: nothing may be concluded from the rest."""
-        for pool in self._pools.names:
-            async for found in self._pools.list_objects(pool, self._namespace):
-                await self._pause()
-                self._report.scanned["objects"] += len(found)
-                self._report.scanned["object_bytes"] += sum(size for _, size in found)
+        for pool in self._run.pools.names:
+            async for found in self._run.pools.list_objects(pool, self._run.namespace):
+                await self._run.pause()
+                self._run.report.scanned["objects"] += len(found)
+                self._run.report.scanned["object_bytes"] += sum(size for _, size in found)
                 listed.update(_object_key(pool, name) + size.to_bytes(_SIZE_BYTES) for name, size in found)
 
     # --- chunk records ----------------------------------------------------------------------------------------
@@ -101,9 +75,9 @@ class Sweep:
         condemned: list[_Doomed] = []
         revived: list[_Doomed] = []
         removed: list[_Doomed] = []
-        scanned, kept = self._report.scanned, self._report.kept
+        scanned, kept = self._run.report.scanned, self._run.report.kept
         async for batch in self._mark.walk_chunks():
-            await self._pause()
+            await self._run.pause()
             stays, pools = [], []
             size = held = 0
             for digest, kv, chunk, is_held in batch:
@@ -114,7 +88,7 @@ class Sweep:
                         revived.append(_Doomed(digest, kv, chunk))
                 elif chunk.state in {CHUNK_LIVE, CHUNK_SOFT_DELETED}:
                     condemned.append(_Doomed(digest, kv, chunk))
-                elif kv.mod_revision <= self._horizons.grace and self._budget.take("records", 1):
+                elif kv.mod_revision <= self._run.horizons.grace and self._run.budget.take("records", 1):
                     removed.append(_Doomed(digest, kv, chunk))
                     continue
                 else:
@@ -139,26 +113,26 @@ class Sweep:
             await self._drop_names(set())
 
     async def _has_bindings(self) -> bool:
-        start, end = keys.kind_range(self._namespace, "b")
-        found, _ = await self._store.range(start, end, limit=1, keys_only=True)
+        start, end = keys.kind_range(self._run.namespace, "b")
+        found, _ = await self._run.store.range(start, end, limit=1, keys_only=True)
         return bool(found.kvs)
 
     async def _condemn(self, doomed: list[_Doomed]) -> None:
-        self._report.condemned += len(doomed) - len(
+        self._run.report.condemned += len(doomed) - len(
             await self._change(doomed, lambda each: _put(each, CHUNK_CONDEMNED), of_held=False)
         )
         doomed.clear()
 
     async def _revive(self, wanted: list[_Doomed]) -> None:
         """A condemned chunk that something holds: pinned, or stored under an upload, when it was condemned."""
-        self._report.revived += len(wanted) - len(
+        self._run.report.revived += len(wanted) - len(
             await self._change(wanted, lambda each: _put(each, CHUNK_LIVE), of_held=True)
         )
         wanted.clear()
 
     def _count_chunks(self, pools: Sequence[str]) -> None:
         for pool, number in Counter(pools).items():
-            self._report.left.setdefault(pool, PoolCount()).chunks += number
+            self._run.report.left.setdefault(pool, PoolCount()).chunks += number
 
     async def _remove(self, doomed: list[_Doomed]) -> list[bytes]:
         """What those name that stay all the same. Names go first: none may lead to what is not there."""
@@ -166,7 +140,7 @@ class Sweep:
             return []
         await self._drop_names({each.digest for each in doomed})
         left = await self._change(doomed, lambda each: Delete(each.kv.key), of_held=False)
-        self._report.removed += len(doomed) - len(left)
+        self._run.report.removed += len(doomed) - len(left)
         doomed.clear()
         self._count_chunks([each.chunk.pool for each in left])
         return [_name_key(each.digest, each.chunk) for each in left]
@@ -175,14 +149,14 @@ class Sweep:
         self, wanted: Sequence[_Doomed], op: Callable[[_Doomed], Put | Delete], *, of_held: bool
     ) -> list[_Doomed]:
         """Write records that are as they were read; those that were left out, being written or held by now."""
-        if self._dry_run:
+        if self._run.dry_run:
             return []
         left: list[_Doomed] = []
         waiting, size = list(wanted), GROUP_RECORDS
         while waiting:
             failed: list[_Doomed] = []
             for part in cut(waiting, CHANGED_TOGETHER if size > 1 else 64):
-                await self._pause()
+                await self._run.pause()
                 unheld, done, groups = await self._write_part(part, op, size, of_held=of_held)
                 left.extend(unheld)
                 for written, group in zip(done, groups, strict=True):
@@ -201,14 +175,14 @@ class Sweep:
         was written.
         """
         for attempt in range(MAX_ATTEMPTS):
-            if attempt or self._head.revision < 0:
+            if attempt or self._run.head.revision < 0:
                 await self._mark.catch_up()
             held = [] if of_held else [each for each in part if each.digest in self._mark.since]
             rest = part if not held else [each for each in part if each.digest not in self._mark.since]
             groups = list(cut(rest, size))
             if not groups:
                 return held, [], []
-            written = await self._head.write(
+            written = await self._run.head.write(
                 [
                     Group(
                         tuple(unchanged(each.kv.key, each.kv.mod_revision) for each in group),
@@ -219,21 +193,21 @@ class Sweep:
             )
             if written is not None:
                 return held, written, groups
-        raise too_busy(self._namespace)
+        raise too_busy(self._run.namespace)
 
     # --- names and lists --------------------------------------------------------------------------------------
 
     async def _drop_names(self, going: set[bytes]) -> None:
-        if self._dry_run:
+        if self._run.dry_run:
             return
-        began = (await self._store.get_many([self._head.key])).revision
-        walk = NamesPass(self._store, self._namespace, going)
+        began = (await self._run.store.get_many([self._run.head.key])).revision
+        walk = NamesPass(self._run.store, self._run.namespace, going)
         is_whole = True
-        async for kvs in scan_kind(self._store, self._namespace, "x"):
-            await self._pause()
+        async for kvs in scan_kind(self._run.store, self._run.namespace, "x"):
+            await self._run.pause()
             groups = await walk.plan(kvs)
             done = await self._write_marked(groups)
-            self._report.let_go["names"] += done
+            self._run.report.let_go["names"] += done
             is_whole = is_whole and done == len(groups)
         if is_whole and not self._names_walked:
             await self._write_marked(await walk.plan_bindings(began))
@@ -244,13 +218,13 @@ class Sweep:
         done = 0
         for part in split(groups):
             for _ in range(MAX_ATTEMPTS):
-                written = await self._head.write(part)
+                written = await self._run.head.write(part)
                 if written is not None:
                     done += sum(written)
                     break
                 await self._mark.catch_up()
             else:
-                raise too_busy(self._namespace)
+                raise too_busy(self._run.namespace)
         return done
 
     async def sweep_lists(self) -> None:
@@ -259,10 +233,11 @@ class Sweep:
         be reading a version that retention has let go.
         """
         noted: dict[str, KeyValue] = {}
-        async for kvs in scan_kind(self._store, self._namespace, "o", keys_only=True):
+        async for kvs in scan_kind(self._run.store, self._run.namespace, "o", keys_only=True):
             noted.update((keys.parse_unnamed_list(kv.key), kv) for kv in kvs)
         unnamed: set[str] = set()
-        async for kvs in scan_kind(self._store, self._namespace, "g", keys_only=True):
+        async for kvs in scan_kind(self._run.store, self._run.namespace, "g", keys_only=True):
+            await self._run.pause()
             unnamed.update(map(keys.parse_segment_base, (kv.key for kv in kvs)))
         unnamed = {
             base
@@ -272,13 +247,13 @@ class Sweep:
         due = [
             base
             for base in sorted(unnamed)
-            if base in noted and noted[base].mod_revision <= self._horizons.grace
+            if base in noted and noted[base].mod_revision <= self._run.horizons.grace
         ]
-        if self._dry_run:
-            self._report.let_go["lists"] += len(due)
+        if self._run.dry_run:
+            self._run.report.let_go["lists"] += len(due)
             return
         note = [
-            Group((), (Put(keys.unnamed_list(self._namespace, base), b""),))
+            Group((), (Put(keys.unnamed_list(self._run.namespace, base), b""),))
             for base in sorted(unnamed - noted.keys())
         ]
         forget = [
@@ -287,71 +262,65 @@ class Sweep:
             if base not in unnamed
         ]
         for part in split([*note, *forget]):
-            await self._head.write_aside((), part)
+            await self._run.head.write_aside((), part)
         for some in cut(due, GROUP_RECORDS):
             await self._delete_lists(some)
 
     async def _delete_lists(self, due: Sequence[str]) -> None:
         for _ in range(MAX_ATTEMPTS):
             rest = [base for base in due if base not in self._mark.lists]
-            written = await self._head.write(
+            written = await self._run.head.write(
                 [
                     Group(
                         (),
                         (
-                            Delete(*keys.segments_range(self._namespace, base)),
-                            Delete(keys.unnamed_list(self._namespace, base)),
+                            Delete(*keys.segments_range(self._run.namespace, base)),
+                            Delete(keys.unnamed_list(self._run.namespace, base)),
                         ),
                     )
                     for base in rest
                 ]
             )
             if written is not None:
-                self._report.let_go["lists"] += len(written)
+                self._run.report.let_go["lists"] += len(written)
                 return
             await self._mark.catch_up()
-        raise too_busy(self._namespace)
+        raise too_busy(self._run.namespace)
 
     # --- bytes ------------------------------------------------------------------------------------------------
 
     async def sweep_objects(self, listed: SortedSpill, named: SortedSpill) -> None:
         """Delete what no record names, and write anew what is mostly dead."""
         doomed: list[tuple[str, str, int]] = []
-        rewriting = Rewriting(
-            self._store,
-            self._head,
-            self._pools,
-            self._report,
-            self._rng,
-            self._pause,
-            dry_run=self._dry_run,
-        )
+        rewriting = Rewriting(self._run)
         try:
             for pool, name, size, digests, alive in _join(listed, named):
                 if name.partition("/")[0] in self._mark.open_uploads:
-                    self._report.kept["objects_uploading"] += 1
+                    self._run.report.kept["objects_uploading"] += 1
                 elif digests:
-                    self._report.kept["objects_named"] += 1
+                    self._run.report.kept["objects_named"] += 1
                     if alive < size * REWRITTEN_SHARE:
                         await rewriting.rewrite(pool, name, digests)
-                elif self._budget.take("objects", 1):
+                elif self._run.budget.take("objects", 1):
                     doomed.append((pool, name, size))
                     if len(doomed) >= DELETED_TOGETHER:
                         await self._delete(doomed)
                     continue
-                self._report.left.setdefault(pool, PoolCount()).objects += 1
+                self._run.report.left.setdefault(pool, PoolCount()).objects += 1
             await self._delete(doomed)
         finally:
             await rewriting.end()
 
     async def _delete(self, doomed: list[tuple[str, str, int]]) -> None:
-        await self._pause()
+        await self._run.pause()
         for pool, each in groupby(doomed, key=lambda item: item[0]):
             found = list(each)
-            if not self._dry_run:
-                await self._pools.delete_objects(pool, self._namespace, [name for _, name, _ in found])
-            self._report.objects_deleted += len(found)
-            self._report.freed_bytes += sum(size for _, _, size in found)
+            if not self._run.dry_run:
+                await self._run.pools.delete_objects(
+                    pool, self._run.namespace, [name for _, name, _ in found]
+                )
+            self._run.report.objects_deleted += len(found)
+            self._run.report.freed_bytes += sum(size for _, _, size in found)
         doomed.clear()
 
 

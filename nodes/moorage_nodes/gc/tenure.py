@@ -37,6 +37,7 @@ class Tenure:
         self._monotonic = monotonic
         self._renewed = monotonic()
         self.began = revision
+        self.written = 0
         self.fence = Compare(keys.COLLECTOR_TENURE, Target.CREATE, revision)
 
     @classmethod

@@ -114,7 +114,7 @@ MUTANTS = (
         "remove without a grace",
         f"{GC}.sweeping",
         "Sweep.sweep_chunks",
-        "elif kv.mod_revision <= self._horizons.grace and",
+        "elif kv.mod_revision <= self._run.horizons.grace and",
         "elif",
     ),
     Mutant(
@@ -178,15 +178,15 @@ MUTANTS = (
         "forget the trash",
         f"{GC}.letting_go",
         "LettingGo.let_trash_go",
-        "due = [each for each in found if each[1].mod_revision <= self._horizons.deleted]",
+        "due = [each for each in found if each[1].mod_revision <= self._run.horizons.deleted]",
         "due = list(found)",
     ),
     Mutant(
         "drop a version too many",
         f"{GC}.letting_go",
         "LettingGo.drop_versions",
-        "find_past_versions(versions, self._retained)",
-        "find_past_versions(versions, self._retained - 1)",
+        "find_past_versions(versions, self._run.retained)",
+        "find_past_versions(versions, self._run.retained - 1)",
     ),
     Mutant(
         "an open upload's objects are orphans",
