@@ -40,8 +40,11 @@ crds: setup ## Write crds/ and docs/resources.md from the models
 servers: setup ## Fetch or build the servers that the tests run on: etcd, MinIO, SeaweedFS, NGINX, Helm, kube-apiserver
 	@$(BIN)/python tools/fetch_servers.py
 
-test: servers ## Run the tests, on real servers
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+# Tests wait for servers more than they work: two processes a core.
+PROCESSES ?= $(shell expr 2 \* $$(nproc))
+
+test: servers ## Run the tests, on real servers (PROCESSES=4)
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup
 
 image: ## Build the image with docker (IMAGE=moorage:dev; BASE=python:3.11-slim, any with Python 3.11 or newer)
 	docker build --build-arg BASE=$(BASE) --tag $(IMAGE) .

@@ -29,6 +29,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path == ON_A_CLUSTER and not asked else None
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where tests are spread over processes, those of a group stay together: each group has servers of its own."""
+    if getattr(session.config.option, "loadgroup", False):
+        lost = [
+            item.nodeid
+            for item in session.items
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid
+        ]
+        if lost:
+            raise pytest.UsageError(
+                f"pytest-xdist does not see the groups of {len(lost)} tests, such as {lost[0]}"
+            )
+
+
 @pytest.fixture(scope="session")
 def etcd() -> Iterator[Etcd]:
     """A real etcd that all tests share: use a key prefix of your own, and do not stop it."""

@@ -15,6 +15,7 @@ TEST_SECONDS = 400
 """For the test alone: its fixtures may have to build the API server first."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:

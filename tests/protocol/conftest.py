@@ -26,12 +26,28 @@ STARTS_SERVERS = 600
 """Seconds for a test whose fixtures may have to build MinIO or etcd first."""
 
 
+GROUPS = {
+    "minio": {"minio_store", "minio"},
+    "frail": {"frail_store"},
+    "protocol": {"store", "local_store", "seaweedfs"},
+}
+"""Tests of one process, by the store that they need: as a fixture, or named by a parameter."""
+
+
+def group_of(item: pytest.Item) -> str:
+    """A module with a store of its own is one by itself."""
+    call = getattr(item, "callspec", None)
+    needs = {*getattr(item, "fixturenames", ()), *map(str, call.params.values() if call else ())}
+    return next((group for group, stores in GROUPS.items() if needs & stores), item.path.stem)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One store for all, also where tests are spread over processes; what reads the logs of a run comes last."""
+    """One store of each kind, also where tests are spread over processes; what reads the logs of a run comes last."""
     here = Path(__file__).parent
     ours = [item for item in items if item.path.parent == here]
     for item in ours:
-        item.add_marker(pytest.mark.xdist_group("protocol"))
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
         item.add_marker(pytest.mark.timeout(STARTS_SERVERS), append=False)
     items.sort(key=lambda item: item.path == here / "test_secrets.py")
 

@@ -1,8 +1,8 @@
 """The main flows on both S3 servers that `moorage up` can stand on: SeaweedFS and MinIO."""
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,13 +27,13 @@ def user(engine_store: RunningStore) -> User:
     return new_user(engine_store, "engine")
 
 
-def test_a_plain_client_writes_changes_and_reads(user: User, plain: Callable[..., PlainClient]):
-    client = plain(user)
-    for file_id in ("one", "two"):
-        client.write(file_id, 0, {f"chunk_{n}": f"{file_id} {n};".encode() for n in (1, 2, 3)})
-    client.write("one", 1, {"chunk_2": b"changed;"})
-    assert client.read("one") == b"one 1;changed;one 3;"
-    assert client.read("two") == b"two 1;two 2;two 3;"
+def test_a_plain_client_writes_changes_and_reads(user: User):
+    with contextlib.closing(PlainClient(user.store.url, user.username, user.password)) as client:
+        for file_id in ("one", "two"):
+            client.write(file_id, 0, {f"chunk_{n}": f"{file_id} {n};".encode() for n in (1, 2, 3)})
+        client.write("one", 1, {"chunk_2": b"changed;"})
+        assert client.read("one") == b"one 1;changed;one 3;"
+        assert client.read("two") == b"two 1;two 2;two 3;"
 
 
 def test_raw_chunks_of_every_size_come_back_with_ranges(user: User):
