@@ -305,7 +305,10 @@ def _is_stuck(resource: Resource | None) -> bool:
     if resource is None or resource.manifest is None or resource.manifest.spec.paused:
         return True
     conditions = resource.status.get("conditions", ())
-    return any(one["type"] == "Stalled" and one["status"] == "True" for one in conditions)
+    return any(
+        (one["type"] == "Stalled" and one["status"] == "True") or one["reason"] == "PreflightFailed"
+        for one in conditions
+    )
 
 
 def _fingerprint(member: Wish) -> tuple[object, ...]:

@@ -46,6 +46,13 @@ def gave_up(live: Mapping[str, Any]) -> bool:
     return any(one.get("reason") == "ProgressDeadlineExceeded" for one in conditions)
 
 
+def is_rolling(live: Mapping[str, Any]) -> bool:
+    """Whether the pods of a StatefulSet are on their way to a newer template, the last of them not ready yet."""
+    status = live.get("status") or {}
+    unseen = status.get("observedGeneration", 0) < live["metadata"].get("generation", 0)
+    return bool(unseen or status.get("currentRevision") != status.get("updateRevision"))
+
+
 def is_complete(job: Mapping[str, Any]) -> bool:
     """Whether a Job has succeeded."""
     conditions = (job.get("status") or {}).get("conditions", ())

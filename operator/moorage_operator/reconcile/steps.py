@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from moorage_operator.kube.cache import Cached
 from moorage_operator.reconcile.compare import OWNS_REPLICAS, says_what_we_wish, seal_wish
-from moorage_operator.reconcile.rollout import WORKLOADS, gave_up, is_complete, observe_progress
+from moorage_operator.reconcile.rollout import WORKLOADS, gave_up, is_complete, is_rolling, observe_progress
 from moorage_operator.resources.manifest import KEEP, Body, Manifest, Phase
 
 Live = Callable[[Mapping[str, Any]], dict[str, Any] | None]
@@ -126,7 +126,8 @@ def why_blocked(
     resource's own stores alone.
 
     Of the resource itself everything counts, stores and preflight included. Of the realm's other resources only what
-    can be waited for: one that is held up by its own store, or gave up, does not stop the others.
+    can be waited for: one that is held up by its own store, or gave up, does not stop the others. One whose store is
+    on its way to a newer template is waited for: its servers come after that, and the others' after them.
     """
     before = min(phase, Phase.STORES + 1) if missing else phase
     for manifest in mine:
@@ -137,17 +138,30 @@ def why_blocked(
     if missing or phase <= Phase.STORES:
         return None
     for manifests in others:
-        stores = (one for one in manifests if one.phase == Phase.STORES and one.kind in (*WORKLOADS, "Job"))
+        earlier = [one for one in manifests if one.kind == "Deployment" and one.phase < phase]
+        stores = [one for one in manifests if one.phase == Phase.STORES and one.kind in (*WORKLOADS, "Job")]
         if any(_why_not_ready(one, live(one.body)) for one in stores):
+            runs = any(live(one.body) is not None for one in earlier)
+            rolls = (reason for one in stores if (reason := _why_rolling(one, live(one.body))))
+            if runs and (reason := next(rolls, None)):
+                return reason
             continue
-        for manifest in manifests:
-            if manifest.kind != "Deployment" or manifest.phase >= phase:
-                continue
+        for manifest in earlier:
             found = live(manifest.body)
             reason = None if found is not None and gave_up(found) else _why_not_ready(manifest, found)
             if reason is not None:
                 return reason
     return None
+
+
+def _why_rolling(manifest: Manifest, found: dict[str, Any] | None) -> str | None:
+    """Why a store that served is not what it will be in a moment; None for one that is new, or down."""
+    reason = _why_not_ready(manifest, found)
+    if manifest.kind == "Job":  # a changed store is tried anew, by a Job of another name
+        return reason
+    if found is None or reason is None:
+        return None
+    return reason if _plan_object(manifest, found) or is_rolling(found) else None
 
 
 def _why_not_ready(manifest: Manifest, found: dict[str, Any] | None) -> str | None:

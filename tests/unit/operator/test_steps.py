@@ -16,6 +16,16 @@ def deployment(name: str, phase: Phase, image: str = "one") -> Manifest:
     return Manifest(phase, body)
 
 
+def stateful_set(name: str, image: str = "one") -> Manifest:
+    body = {**deployment(name, Phase.STORES, image).body, "kind": "StatefulSet"}
+    return Manifest(Phase.STORES, body)
+
+
+def job(name: str) -> Manifest:
+    body = {**deployment(name, Phase.STORES).body, "kind": "Job", "apiVersion": "batch/v1"}
+    return Manifest(Phase.STORES, body)
+
+
 class Cluster:
     """Objects as they were applied; a workload is ready when it is named in `ready`."""
 
@@ -55,3 +65,40 @@ def test_what_is_missing_still_waits_for_the_stores_of_its_own_resource():
     store, block = deployment("store", Phase.STORES), deployment("block", Phase.BLOCK)
     assert Cluster(store).steps([store, block], []) == []
     assert Cluster(store, ready=("store",)).steps([store, block], []) == ["Deployment/block is missing"]
+
+
+def test_what_differs_waits_while_the_etcd_of_another_resource_is_on_its_way_to_a_newer_template():
+    """Its own servers come after it, and those of later phases after them."""
+    auth, newer = deployment("auth", Phase.AUTH), deployment("auth", Phase.AUTH, "two")
+    etcd, l3 = stateful_set("etcd"), deployment("l3", Phase.L3)
+    wished = [stateful_set("etcd", "two"), deployment("l3", Phase.L3, "two")]
+    cluster = Cluster(etcd, l3, auth, ready=("etcd", "l3", "auth"))
+    assert cluster.steps([newer], wished) == [], "etcd is not applied yet"
+
+    cluster = Cluster(wished[0], l3, auth, ready=("l3", "auth"))
+    cluster.objects["etcd"]["status"] |= {"currentRevision": "1", "updateRevision": "2"}
+    assert cluster.steps([newer], wished) == [], "all pods are new, the last one is not ready"
+
+    cluster = Cluster(wished[0], l3, auth, ready=("etcd", "l3", "auth"))
+    assert cluster.steps([newer], wished) == [], "the turn of L3"
+    cluster = Cluster(*wished, auth, ready=("etcd", "l3", "auth"))
+    assert cluster.steps([newer], wished) == ["Deployment/auth differs"]
+
+
+def test_an_etcd_that_is_down_or_new_holds_up_no_other_resource():
+    auth, newer = deployment("auth", Phase.AUTH), deployment("auth", Phase.AUTH, "two")
+    etcd, l3 = stateful_set("etcd"), deployment("l3", Phase.L3)
+    down = Cluster(etcd, l3, auth, ready=("l3", "auth"))
+    assert down.steps([newer], [etcd, l3]) == ["Deployment/auth differs"]
+    for there in ([], [etcd]):
+        new = Cluster(*there, auth, ready=("auth",))
+        assert new.steps([newer], [etcd, l3]) == ["Deployment/auth differs"]
+
+
+def test_what_differs_waits_while_the_store_of_a_pool_that_serves_is_tried_anew():
+    auth, newer = deployment("auth", Phase.AUTH), deployment("auth", Phase.AUTH, "two")
+    trial, block = job("trial-of-two"), deployment("block", Phase.BLOCK)
+    assert Cluster(block, auth, ready=("block", "auth")).steps([newer], [trial, block]) == []
+    assert Cluster(trial, block, auth, ready=("block", "auth")).steps([newer], [trial, block]) == []
+    new_pool = Cluster(trial, auth, ready=("auth",))
+    assert new_pool.steps([newer], [trial, block]) == ["Deployment/auth differs"]
