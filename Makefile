@@ -7,7 +7,7 @@ IMAGE ?= moorage:dev
 BASE ?= python:3.11-slim
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check lint types imports drift crds servers bench-operator soak-operator test image image-reproducible e2e bench lock
+.PHONY: help setup run check lint types imports drift crds servers bench-operator soak-operator test image image-reproducible e2e e2e-nodes bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -57,6 +57,9 @@ image-reproducible: ## Build the image twice from nothing, and see that its laye
 
 e2e: setup ## Run the tests on a Kubernetes cluster: KUBECONFIG's, else one made with kind; needs docker, kind, kubectl
 	MOORAGE_E2E_IMAGE=$(IMAGE) MOORAGE_E2E_BASE=$(BASE) $(BIN)/pytest tests/e2e
+
+e2e-nodes: setup ## The same on three nodes, where members, volumes and a node are lost: KUBECONFIG's, else made with kind
+	MOORAGE_E2E_IMAGE=$(IMAGE) MOORAGE_E2E_BASE=$(BASE) $(BIN)/pytest -s tests/e2e/nodes
 
 .PHONY: simulate mutants soak
 SEEDS ?= 10000

@@ -19,6 +19,13 @@ from moorage_operator.local.tools import ensure_helm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 1500
+NODES = Path(__file__).parent / "nodes"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What wants several nodes runs when it is asked for by name (`make e2e-nodes`)."""
+    asked = any("nodes" in argument for argument in config.args)
+    return True if collection_path == NODES and not asked else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,10 +50,16 @@ def image() -> str:
 
 
 @pytest.fixture(scope="session")
-def cluster(image: str) -> Iterator[Cluster]:
+def workers() -> int:
+    """How many nodes a cluster that is made has beside the first."""
+    return 0
+
+
+@pytest.fixture(scope="session")
+def cluster(image: str, workers: int) -> Iterator[Cluster]:
     """With the image on its nodes."""
     try:
-        with open_cluster() as opened:
+        with open_cluster(workers) as opened:
             others = [os.environ.get(f"MOORAGE_E2E_{part}_IMAGE") for part in ("ETCD", "MINIO")]
             opened.load(image, *filter(None, others))
             yield opened

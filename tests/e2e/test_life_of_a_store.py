@@ -1,9 +1,10 @@
 """One store from its first manifest to its second life. The tests run in this order, each on what the last one left."""
 
-import base64
-import contextlib
+import itertools
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,25 +17,37 @@ import yaml
 from black_box.http_client import PatientHttp
 from black_box.store import GivenStore
 from black_box.user import User, new_user
-from cluster_bed.commands import Kubectl, wait_until
+from cluster_bed.commands import Kubectl, run, wait_until
 from cluster_bed.helm import Helm
-from cluster_bed.kind import DOOR, NODE_PORT, Cluster
+from cluster_bed.kind import DOOR, Cluster
 from cluster_bed.load import Load
+from cluster_bed.store import (
+    KINDS,
+    choose_images,
+    is_whole,
+    name_of,
+    open_door,
+    open_namespace,
+    parts,
+    pod_uids,
+    present,
+    read_examples,
+    save_admin_token,
+    wait_ready,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMESPACE = "moorage"
-KINDS = ("accesspoint", "metadatacluster", "blockpool", "notifier")
-READY_SECONDS = 300
+AT_ONCE = 3
+"""Processes that run the protocol's tests: a client waits more than it works."""
+ORDER = ("l3", "l2", "l1", "block", "notify", "auth", "proxy")
+"""In which the components of a store take up a new image."""
 
 
 @pytest.fixture(scope="module")
 def kubectl(cluster: Cluster) -> Iterator[Kubectl]:
-    """In the namespace of the store, where pods that do not meet the profile `restricted` are refused."""
-    kubectl = cluster.kubectl(NAMESPACE)
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    kubectl.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
-    )
+    """In the namespace of the store."""
+    kubectl = open_namespace(cluster, NAMESPACE)
     yield kubectl
     kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
@@ -45,79 +58,35 @@ def helm(cluster: Cluster, helm_binary: Path) -> Helm:
 
 
 @pytest.fixture(scope="module")
-def values(image: str, manifests: list[dict[str, Any]]) -> dict[str, Any]:
-    repository, _, tag = image.rpartition(":")
-    access_point = name_of(manifests, "AccessPoint")
-    chosen: dict[str, Any] = {
-        "image": {"registry": "", "repository": repository, "tag": tag},
+def manifests() -> list[dict[str, Any]]:
+    return read_examples(NAMESPACE)
+
+
+@pytest.fixture(scope="module")
+def access_point(manifests: list[dict[str, Any]]) -> str:
+    return name_of(manifests, "AccessPoint")
+
+
+@pytest.fixture(scope="module")
+def values(image: str, access_point: str) -> dict[str, Any]:
+    return {
+        **choose_images(image),
         "watchNamespaces": [NAMESPACE],
         "test": {
             "url": f"http://{access_point}-proxy.{NAMESPACE}.svc",
             "adminSecret": f"{access_point}-admin",
         },
     }
-    if etcd := os.environ.get("MOORAGE_E2E_ETCD_IMAGE"):
-        chosen["etcd"] = {"image": etcd}
-    return chosen
 
 
 @pytest.fixture(scope="module")
-def manifests() -> list[dict[str, Any]]:
-    """Those of examples/cluster, at the address where this cluster is reached, with images that it can have."""
-    found = [
-        document
-        for path in sorted((REPOSITORY / "examples" / "cluster").glob("*.yaml"))
-        for document in yaml.safe_load_all(path.read_text())
-    ]
-    assert sorted(document["kind"].lower() for document in found) == sorted(KINDS)
-    access_point = name_of(found, "AccessPoint")
-    for document in found:
-        document["metadata"]["namespace"] = NAMESPACE
-        spec = document["spec"]
-        if document["kind"] == "AccessPoint":
-            spec["publicURL"] = DOOR
-            spec["extraURLs"] = [f"http://{access_point}-proxy.{NAMESPACE}.svc"]
-        if document["kind"] == "BlockPool" and (minio := os.environ.get("MOORAGE_E2E_MINIO_IMAGE")):
-            spec["store"]["managed"]["image"] = minio
-    return found
-
-
-def name_of(manifests: list[dict[str, Any]], kind: str) -> str:
-    name: str = next(each["metadata"]["name"] for each in manifests if each["kind"] == kind)
-    return name
+def admin_token_file(kubectl: Kubectl, access_point: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_admin_token(kubectl, access_point, tmp_path_factory.mktemp("admin") / "token")
 
 
 @pytest.fixture(scope="module")
-def door(kubectl: Kubectl, manifests: list[dict[str, Any]]) -> None:
-    """A node port of our own in front of the proxy's pods, at the number that is published on this machine."""
-    proxy = f"{name_of(manifests, 'AccessPoint')}-proxy"
-    selector = kubectl.json("get", "service", proxy)["spec"]["selector"]
-    target = kubectl.json("get", "service", proxy)["spec"]["ports"][0]["targetPort"]
-    ports = [{"port": 80, "targetPort": target, "nodePort": NODE_PORT}]
-    spec = {"type": "NodePort", "selector": selector, "ports": ports}
-    kubectl.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "e2e-door", "namespace": NAMESPACE},
-            "spec": spec,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def admin_token_file(
-    kubectl: Kubectl, manifests: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    secret = kubectl.json("get", "secret", f"{name_of(manifests, 'AccessPoint')}-admin")
-    path = tmp_path_factory.mktemp("admin") / "token"
-    path.write_bytes(base64.b64decode(secret["data"]["token"]))
-    path.chmod(0o600)
-    return path
-
-
-@pytest.fixture(scope="module")
-def store(door: None, admin_token_file: Path) -> Iterator[GivenStore]:
+def store(kubectl: Kubectl, access_point: str, admin_token_file: Path) -> Iterator[GivenStore]:
+    open_door(kubectl, access_point)
     given = GivenStore(DOOR, admin_token_file)
     yield given
     given.http.close()
@@ -129,47 +98,35 @@ def kept() -> dict[str, Any]:
     return {}
 
 
-def wait_ready(kubectl: Kubectl, seconds: float = READY_SECONDS) -> None:
-    """Until all four resources say Ready for the generation that they have."""
-
-    def all_ready() -> bool:
-        found = kubectl.items(",".join(KINDS))
-        return len(found) == len(KINDS) and all(is_ready(each) for each in found)
-
-    try:
-        wait_until(all_ready, seconds, "all four resources are Ready")
-    except AssertionError as error:
-        said = [
-            kubectl("get", ",".join(KINDS), "--output", "yaml"),
-            kubectl("get", "pods", "--output", "wide"),
-        ]
-        with contextlib.suppress(AssertionError):
-            said.append(kubectl("get", "events", "--sort-by", ".lastTimestamp")[-3000:])
-        raise AssertionError("\n".join([str(error), *said])) from None
+@pytest.fixture(scope="module")
+def older_definitions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The chart of the definitions as a version before this one may have been: pools could not hibernate."""
+    chart = tmp_path_factory.mktemp("older") / "moorage-crds"
+    shutil.copytree(REPOSITORY / "charts" / "moorage-crds", chart)
+    (file,) = chart.glob("templates/*blockpools*")
+    definition = yaml.safe_load(file.read_text())
+    del spec_of(definition)["hibernated"]
+    file.write_text(yaml.safe_dump(definition))
+    about = yaml.safe_load((chart / "Chart.yaml").read_text())
+    (chart / "Chart.yaml").write_text(yaml.safe_dump({**about, "version": "0.0.1"}))
+    return chart
 
 
-def is_ready(resource: dict[str, Any]) -> bool:
-    generation = resource["metadata"]["generation"]
-    return any(
-        condition["type"] == "Ready"
-        and condition["status"] == "True"
-        and condition.get("observedGeneration", generation) == generation
-        for condition in resource.get("status", {}).get("conditions", [])
-    )
-
-
-def parts(kubectl: Kubectl) -> list[str]:
-    """The parts of the store that run as pods: each tier, the proxy, etcd, the S3 server."""
-    pods = kubectl.items(
-        "pods", "--selector", "app.kubernetes.io/name=moorage", "--field-selector", "status.phase=Running"
-    )
-    return sorted({pod["metadata"]["labels"]["moorage.dev/part"] for pod in pods})
+def spec_of(definition: dict[str, Any]) -> dict[str, Any]:
+    """The schema of each field of the spec."""
+    (version,) = definition["spec"]["versions"]
+    fields: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    return fields
 
 
 def test_four_manifests_become_ready(
-    helm: Helm, kubectl: Kubectl, values: dict[str, Any], manifests: list[dict[str, Any]]
+    helm: Helm,
+    kubectl: Kubectl,
+    older_definitions: Path,
+    values: dict[str, Any],
+    manifests: list[dict[str, Any]],
 ):
-    helm.install("moorage-crds", "moorage-crds", {}, seconds=60)
+    helm.install("moorage-crds", older_definitions, {}, seconds=60)
     helm.install("moorage", "moorage", values)
     began = time.monotonic()
     kubectl.apply(*manifests)
@@ -177,12 +134,11 @@ def test_four_manifests_become_ready(
     print(f"four manifests were Ready after {time.monotonic() - began:.0f} s")
 
 
-def test_the_protocol_holds_at_the_address_of_the_cluster(
-    door: None, admin_token_file: Path, store: GivenStore
-):
+def test_the_protocol_holds_at_the_address_of_the_cluster(admin_token_file: Path, store: GivenStore):
     wait_until(lambda: store.front().get("/get_servers").is_success, 60, f"{DOOR} answers")
     told = {"MOORAGE_URL": DOOR, "MOORAGE_ADMIN_TOKEN_FILE": str(admin_token_file)}
     pytest_itself = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", "tests/protocol"]
+    pytest_itself += ["--numprocesses", str(AT_ONCE), "--dist", "worksteal"]
     done = subprocess.run(
         pytest_itself, check=False, cwd=REPOSITORY, env={**os.environ, **told}, capture_output=True, text=True
     )
@@ -213,7 +169,7 @@ def test_no_request_fails_while_a_pod_of_each_kind_is_killed(kubectl: Kubectl, s
             kubectl("delete", "pod", min(before), "--grace-period=0", "--force")
             killed.append(part)
             wait_until(
-                lambda before=before, part=part: has_recovered(kubectl, part, len(before)),
+                lambda before=before, part=part: is_whole(kubectl, part, len(before)),
                 180,
                 f"{part} is whole again",
             )
@@ -232,18 +188,66 @@ def test_no_request_fails_while_a_pod_of_each_kind_is_killed(kubectl: Kubectl, s
     )
 
 
-def has_recovered(kubectl: Kubectl, part: str, count: int) -> bool:
-    pods = [
-        pod
-        for pod in kubectl.items("pods", "--selector", f"moorage.dev/part={part}")
-        if "deletionTimestamp" not in pod["metadata"]
-    ]
-    ready = [
-        pod
-        for pod in pods
-        if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-    ]
-    return len(ready) >= count
+def test_upgraded_definitions_know_more_and_touch_no_store(helm: Helm, kubectl: Kubectl):
+    def seen() -> list[tuple[str, int]]:
+        return sorted(
+            (each["metadata"]["uid"], each["metadata"]["generation"])
+            for each in kubectl.items(",".join(KINDS))
+        )
+
+    before, pods = seen(), pod_uids(kubectl)
+    definition = ("get", "customresourcedefinition", "blockpools.moorage.dev")
+    assert "hibernated" not in spec_of(kubectl.json(*definition))
+    helm.upgrade("moorage-crds", "moorage-crds")
+    assert "hibernated" in spec_of(kubectl.json(*definition))
+    assert (seen(), pod_uids(kubectl)) == (before, pods)
+
+
+def test_an_upgrade_rolls_every_server_in_order_without_a_failed_request(
+    cluster: Cluster,
+    helm: Helm,
+    kubectl: Kubectl,
+    image: str,
+    values: dict[str, Any],
+    store: GivenStore,
+):
+    """There is one version so far: the image is the same under another tag, and to the operator that is another one."""
+    newer = f"{values['image']['repository']}:newer"
+    run("docker", "tag", image, newer)
+    cluster.load(newer)
+    values["image"]["tag"] = "newer"
+    load = Load(store)
+    load.start()
+    began = time.monotonic()
+    try:
+        helm.upgrade("moorage", "moorage", "--set", "image.tag=newer", "--set", "operator.logLevel=debug")
+        wait_until(lambda: images_of_servers(kubectl) == {newer}, 300, "every server runs the newer image")
+        wait_ready(kubectl)
+        took = time.monotonic() - began
+    finally:
+        load.stop()
+    assert load.failures == []
+    for user, file_id, data in load.saved:
+        assert user.read(file_id) == data
+    print(f"every server was replaced within {took:.0f} s; {len(load.saved)} files were saved meanwhile")
+    born: dict[str, list[str]] = {part: [] for part in ORDER}
+    for pod in servers(kubectl):
+        born[pod["metadata"]["labels"]["app.kubernetes.io/component"]].append(
+            pod["metadata"]["creationTimestamp"]
+        )
+    spans = [(min(born[part]), max(born[part])) for part in ORDER]
+    assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(spans)), born
+    arguments = kubectl.items("deployments", "--selector", "app.kubernetes.io/name=moorage-operator")
+    assert "debug" in json.dumps(arguments[0]["spec"]["template"]["spec"]["containers"])
+
+
+def servers(kubectl: Kubectl) -> list[dict[str, Any]]:
+    """Pods of our image that are not on their way out; what is not ours, etcd and the S3 server, is left out."""
+    return present(kubectl, f"app.kubernetes.io/component in ({', '.join(ORDER)})")
+
+
+def images_of_servers(kubectl: Kubectl) -> set[str]:
+    return {container["image"] for pod in servers(kubectl) for container in pod["spec"]["containers"]}
 
 
 def test_uninstalling_the_operator_leaves_the_store_serving(
@@ -259,13 +263,6 @@ def test_uninstalling_the_operator_leaves_the_store_serving(
     assert user.read("letter") == b"dear harbour"
     user.save("second", [b"written without an operator"], parent_dir_id="root", name="second.txt")
     assert len(kubectl.items(",".join(KINDS))) == len(KINDS)
-
-
-def pod_uids(kubectl: Kubectl) -> set[str]:
-    return {
-        pod["metadata"]["uid"]
-        for pod in kubectl.items("pods", "--selector", "app.kubernetes.io/name=moorage")
-    }
 
 
 def test_another_release_adopts_the_store(
@@ -292,11 +289,7 @@ def test_another_release_adopts_the_store(
 
 
 def adopted(kubectl: Kubectl) -> bool:
-    pods = [
-        pod
-        for pod in kubectl.items("pods", "--selector", "app.kubernetes.io/component=block")
-        if "deletionTimestamp" not in pod["metadata"]
-    ]
+    pods = present(kubectl, "app.kubernetes.io/component=block")
     return bool(pods) and all(pod["metadata"]["annotations"].get("e2e") == "adopted" for pod in pods)
 
 

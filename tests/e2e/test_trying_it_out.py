@@ -10,38 +10,29 @@ import yaml
 from cluster_bed.commands import Kubectl, wait_until
 from cluster_bed.helm import Helm
 from cluster_bed.kind import Cluster
+from cluster_bed.store import KINDS, READY_SECONDS, choose_images, open_namespace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-READY_SECONDS = 300
 DEFINITION = "accesspoints.moorage.dev"
-KINDS = "accesspoint,metadatacluster,blockpool,notifier"
 
 
 @pytest.fixture(scope="module")
-def open_namespace(cluster: Cluster) -> Iterator[Callable[[str], Kubectl]]:
+def opened(cluster: Cluster) -> Iterator[Callable[[str], Kubectl]]:
     """Makes namespaces in which pods must meet the profile `restricted`."""
-    opened: list[Kubectl] = []
+    made: list[Kubectl] = []
 
     def open_one(name: str) -> Kubectl:
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        kubectl = cluster.kubectl(name)
-        kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-        opened.append(kubectl)
-        return kubectl
+        made.append(open_namespace(cluster, name))
+        return made[-1]
 
     yield open_one
-    for kubectl in opened:
+    for kubectl in made:
         kubectl("delete", "namespace", kubectl.namespace, "--ignore-not-found", "--wait=false")
 
 
 @pytest.fixture(scope="module")
 def chosen(image: str) -> dict[str, Any]:
-    """Values for the images that this cluster can have."""
-    repository, _, tag = image.rpartition(":")
-    values: dict[str, Any] = {"image": {"registry": "", "repository": repository, "tag": tag}}
-    if etcd := os.environ.get("MOORAGE_E2E_ETCD_IMAGE"):
-        values["etcd"] = {"image": etcd}
-    return values
+    return choose_images(image)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +45,7 @@ def knows_nothing(cluster: Cluster) -> bool:
     """Whether the cluster has none of our definitions: they are taken away where nothing of them is in use."""
     kubectl = cluster.kubectl()
     if DEFINITION in kubectl("get", "customresourcedefinitions", "--output", "name"):
-        if kubectl.items(KINDS, "--all-namespaces"):
+        if kubectl.items(",".join(KINDS), "--all-namespaces"):
             print("the cluster has resources of ours already: their definitions are not installed anew")
             return False
         names = kubectl("get", "customresourcedefinitions", "--output", "name").split()
@@ -68,11 +59,11 @@ def pods(kubectl: Kubectl) -> list[str]:
 
 def test_the_demo_works_is_taken_away_and_comes_back_with_its_data_in_another_release(
     helm: Callable[[str], Helm],
-    open_namespace: Callable[[str], Kubectl],
+    opened: Callable[[str], Kubectl],
     chosen: dict[str, Any],
     knows_nothing: bool,
 ):
-    kubectl, here = open_namespace("try"), helm("try")
+    kubectl, here = opened("try"), helm("try")
     demo: dict[str, Any] = {"enabled": True}
     if minio := os.environ.get("MOORAGE_E2E_MINIO_IMAGE"):
         demo["minio"] = {"image": minio}
@@ -87,7 +78,7 @@ def test_the_demo_works_is_taken_away_and_comes_back_with_its_data_in_another_re
     claims = {claim["metadata"]["uid"] for claim in kubectl.items("persistentvolumeclaims")}
 
     here.uninstall("first")
-    assert kubectl.items(KINDS) == [], "the definitions stay, the demo goes"
+    assert kubectl.items(",".join(KINDS)) == [], "the definitions stay, the demo goes"
     wait_until(lambda: not pods(kubectl), 180, "the demo's pods are gone")
     assert {claim["metadata"]["uid"] for claim in kubectl.items("persistentvolumeclaims")} == claims
 
@@ -99,11 +90,11 @@ def test_the_demo_works_is_taken_away_and_comes_back_with_its_data_in_another_re
 
 def test_two_operators_keep_to_their_namespaces_and_one_that_is_down_holds_up_no_deletion(
     helm: Callable[[str], Helm],
-    open_namespace: Callable[[str], Kubectl],
+    opened: Callable[[str], Kubectl],
     chosen: dict[str, Any],
 ):
     """The one of the test before runs beside this one."""
-    operators, tenant = open_namespace("try-operators"), open_namespace("try-tenant")
+    operators, tenant = opened("try-operators"), opened("try-tenant")
     pool = yaml.safe_load((REPOSITORY / "examples" / "cluster" / "blockpool.yaml").read_text())
     pool["metadata"]["namespace"] = "try-tenant"
 

@@ -37,8 +37,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def open_cluster() -> Iterator[Cluster]:
-    """NoClusterError when there is none and none can be made."""
+def open_cluster(workers: int = 0) -> Iterator[Cluster]:
+    """NoClusterError when there is none and none can be made. `workers`: nodes beside the first, if it is made."""
     given = os.environ.get("KUBECONFIG")
     needed = missing("docker", "kubectl", *(() if given else ("kind",)))
     if needed:
@@ -52,7 +52,11 @@ def open_cluster() -> Iterator[Cluster]:
         kubeconfig = Path(folder) / "kubeconfig"
         mapping = {"hostPort": NODE_PORT, "containerPort": NODE_PORT, "listenAddress": "127.0.0.1"}
         node = {"role": "control-plane", "extraPortMappings": [mapping]}
-        config = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": [node]}
+        config = {
+            "kind": "Cluster",
+            "apiVersion": "kind.x-k8s.io/v1alpha4",
+            "nodes": [node, *[{"role": "worker"}] * workers],
+        }
         image = os.environ.get("KIND_NODE_IMAGE")
         create: list[str | Path] = [
             "kind",
