@@ -25,7 +25,7 @@ import uvicorn
 import uvloop
 
 from moorage.core.errors import MoorageError, StoreUnavailableError
-from moorage_nodes.http_protocol import BodyProtocol
+from moorage_nodes.http_protocol import HttpProtocol
 from moorage_nodes.livefile import LiveFile
 from moorage_nodes.observe import AccessLog, Observed, configure_logging
 from moorage_nodes.probes import PROBE_ROUTES, Probes, build_probe_routes
@@ -81,7 +81,7 @@ class _Plane(uvicorn.Server):
 def _open_plane(app: Any, *, sockets: bool = False) -> _Plane:
     config = uvicorn.Config(
         app,
-        http=BodyProtocol,
+        http=HttpProtocol,
         ws="websockets-sansio" if sockets else "none",
         ws_max_size=SOCKET_MESSAGE_BYTES,
         ws_ping_interval=PING_SECONDS,

@@ -30,6 +30,7 @@ from moorage.core.errors import (
     http_status,
 )
 from moorage_nodes.dispatch import RouteTree
+from moorage_nodes.http_protocol import CUT
 from moorage_nodes.incoming import Incoming
 from moorage_nodes.sockets import Socket, refuse
 from moorage_nodes.tokens import Allow, Audience, Claims, Verifier
@@ -164,8 +165,16 @@ def header_of(connection: HTTPConnection, name: bytes) -> str | None:
     return None
 
 
+def refuse_encoding(request: Request) -> None:
+    """Bodies are what they are: bytes that came compressed would be kept, and hashed, as they came."""
+    encoding = header_of(request, b"content-encoding")
+    if encoding is not None and encoding.strip().lower() != "identity":
+        raise MalformedError("A body is taken as it is: no `Content-Encoding`.")
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body; `TooLargeError` as soon as it is known to exceed `limit`, before it is in memory."""
+    refuse_encoding(request)
     declared = header_of(request, b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise TooLargeError(f"The body is {declared} bytes; at most {limit} are accepted here.", limit=limit)
@@ -306,14 +315,13 @@ class _Dispatcher:
         incoming = Incoming(scope, receive)
         request = Request(scope, incoming, send)
         match, values, allowed = self._tree.find(scope["method"], scope["path"])
-        if match is not None:
+        if CUT in scope:
+            error: MoorageError = MalformedError("A request with a body cannot ask for an upgrade.")
+            response: Response | bytes = error_response(error, request_id_of(request))
+        elif match is not None:
             scope["moorage.route"] = match.template
             scope["path_params"] = dict(zip(match.names, values, strict=True))
             response = await match.value(request)
-            if isinstance(response, bytes):
-                await incoming.let_pass()
-                await _send_json(send, response)
-                return
         elif allowed:
             error = MethodNotAllowedError(f"{scope['method']} is not allowed here.")
             response = error_response(error, request_id_of(request))
@@ -321,7 +329,10 @@ class _Dispatcher:
         else:
             response = error_response(_nothing_here(), request_id_of(request))
         await incoming.let_pass()
-        await response(scope, incoming, send)
+        if isinstance(response, bytes):
+            await _send_json(send, response)
+        else:
+            await response(scope, incoming, send)
 
     async def _upgrade(self, scope: Scope, receive: Receive, send: Send) -> None:
         match, _, _ = self._sockets.find(WEBSOCKET, scope["path"])

@@ -1,12 +1,13 @@
 """What a client may count on of its connections, whatever the answer is."""
 
+import gzip
 import json
 import time
 
 import pytest
 from black_box.http_client import check_error, check_error_shape, check_ok
 from black_box.raw import RawConnection
-from black_box.user import User, hash_of
+from black_box.user import User, hash_of, stored_form
 
 
 def target(user: User, path: str) -> str:
@@ -207,3 +208,50 @@ def test_part_of_a_chunk_cannot_be_put(user: User):
     headers = {"Content-Range": "bytes 0-2/10"}
     check_error(server.put("/chunks/part", content=b"abc", headers=headers), 400)
     check_error(user.l3.get(f"/chunks/{hash_of(b'abc')}/metadata"), 404)
+
+
+@pytest.mark.parametrize("to", ["/store_chunk", "/chunks/c"])
+def test_a_compressed_body_is_refused_and_not_kept_as_it_came(user: User, to: str):
+    uploading = user.block.with_token(begin_upload(user))
+    send = uploading.put if to == "/chunks/c" else uploading.post
+    body = gzip.compress(json.dumps([stored_form("c", b"text")]).encode())
+    check_error(send(to, content=body, headers={"Content-Encoding": "gzip"}), 400, word="malformed")
+    check_error(user.l3.get("/chunks/c/metadata"), 404)
+    update = gzip.compress(b'{"client_version":0}')
+    sent = user.l1.post("/files/upload/update", content=update, headers={"Content-Encoding": "gzip"})
+    check_error(sent, 400, word="malformed")
+    plain = {"Content-Encoding": "identity"}
+    check_ok(uploading.put("/chunks/c", content=b"text", headers=plain))
+
+
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "change", "status"),
+    [
+        ("GET", "/ws?client_id=c", {"Sec-WebSocket-Key": "x"}, 400),
+        ("GET", "/ws?client_id=c", {"Sec-WebSocket-Version": "8"}, 400),
+        ("GET", "/no/such/path", {"Sec-WebSocket-Version": "8"}, 404),
+        ("GET", "/no/such/path", {}, 404),
+        ("POST", "/ws?client_id=c", {}, 405),
+        ("POST", "/ack_deletion", {}, 400),
+    ],
+)
+def test_what_does_not_open_a_websocket_is_answered_in_the_one_shape_and_no_line_is_lost_by_it(
+    user: User, method: str, path: str, change: dict[str, str], status: int
+):
+    base = user.notify.base.removeprefix(user.store.url)
+    token = {"Authorization": f"Bearer {user.token}"}
+    for _ in range(8):  # more than NGINX could have connections to servers that such a request has spoilt
+        with RawConnection(user.store.url) as connection:
+            connection.send_head(method, base + path, {**token, **HANDSHAKE, **change})
+            answer = connection.read_answer()
+            assert answer.status == status
+            assert json.loads(answer.body).keys() >= {"error", "detail", "request_id"}
+        check_error(user.notify.post("/ack_deletion", json={}), 422)

@@ -12,10 +12,13 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from moorage_nodes.app import bind
-from moorage_nodes.http_protocol import BodyProtocol
+from moorage_nodes.http_protocol import CUT, HttpProtocol
 
 
 async def digest_of_body(scope: Scope, receive: Receive, send: Send) -> None:
+    if CUT in scope:
+        await PlainTextResponse("cut")(scope, receive, send)
+        return
     request = Request(scope, receive)
     digest = hashlib.sha256()
     async for part in request.stream():
@@ -29,7 +32,7 @@ async def digest_of_body(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     server = uvicorn.Server(
-        uvicorn.Config(digest_of_body, http=BodyProtocol, lifespan="off", log_config=None)
+        uvicorn.Config(digest_of_body, http=HttpProtocol, lifespan="off", log_config=None)
     )
     with bind("127.0.0.1", 0) as sock:
         serving = asyncio.create_task(server.serve([sock]))
@@ -74,4 +77,35 @@ async def test_requests_in_one_line_keep_their_bodies_apart(port: int):
         async with asyncio.timeout(20):
             await reader.readuntil(b"\r\n\r\n")
             assert (await reader.readexactly(64)).decode() == hashlib.sha256(body).hexdigest()
+    writer.close()
+
+
+UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket"
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "size"),
+    [
+        ("GET", UPGRADE, 0),
+        ("GET", f"{UPGRADE}\r\n{KEY}", 0),
+        ("GET", f"{UPGRADE}\r\n{KEY}\r\nSec-WebSocket-Version: 8", 0),
+        ("GET", f"{UPGRADE}\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13", 0),
+        ("POST", f"{UPGRADE}\r\n{KEY}\r\nSec-WebSocket-Version: 13", 0),
+        ("POST", f"{UPGRADE}\r\n{KEY}\r\nSec-WebSocket-Version: 13", 100_000),
+        ("POST", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c", 100_000),
+    ],
+)
+async def test_an_upgrade_to_what_is_not_spoken_is_answered_as_a_request_or_marked_and_ends_the_connection(
+    port: int, method: str, headers: str, size: int
+):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = bytes(size)
+    head = f"{method} /fast HTTP/1.1\r\nHost: x\r\n{headers}\r\n"
+    writer.write(head.encode() + (b"Content-Length: %d\r\n\r\n" % size if size else b"\r\n") + body)
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer
+    assert answer.endswith(b"cut" if size else hashlib.sha256(b"").hexdigest().encode())
     writer.close()

@@ -17,7 +17,7 @@ from moorage.core.wire import StoreChunk, StoreChunkMetadata
 from moorage_nodes.blocks.budget import Room
 from moorage_nodes.blocks.storing import NewChunk
 from moorage_nodes.peer_api import MAX_CALL_CHUNKS
-from moorage_nodes.web import decode_body
+from moorage_nodes.web import decode_body, header_of, refuse_encoding
 
 MAX_CALL_BYTES = 48 * 1024 * 1024  # of a JSON body
 QUOTE = ord('"')
@@ -170,7 +170,8 @@ def _check_fields(chunk: StoreChunk, index: int) -> None:
 
 async def _receive(request: Request, room: Room, limit: int) -> AsyncIterator[bytes]:
     """The body in parts, each held in `room`; 413 before anything is read where its length says so."""
-    declared = request.headers.get("content-length", "")
+    refuse_encoding(request)
+    declared = header_of(request, b"content-length") or ""
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
     size = 0
