@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from operator_bed.bed import Bed, connect
+from operator_bed.bed import Bed, PatientKube, connect
 from operator_bed.cluster import grant, install_definitions
 from real_servers.kubernetes import ApiServer
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 async def kube(api_server: ApiServer) -> AsyncIterator[Kube]:
     """All rights, no gate."""
-    client = Kube(connect(api_server))
+    client = PatientKube(connect(api_server))
     yield client
     await client.close()
 

@@ -149,10 +149,20 @@ async def test_five_sigkills_during_the_roll_out_leave_what_one_undisturbed_run_
             process.wait()
         processes.start(lease="last-life")
         await bed.until(lambda: bed.ready(build_realm()))
-        await asyncio.sleep(2)
+        await _quiet(bed)
         since = bed.api.audit_position()
         await asyncio.sleep(QUIET_SECONDS)
         assert bed.requests(since) == [], processes.logs()
+
+
+async def _quiet(bed: Bed) -> None:
+    """Until nothing has been asked or written for a while: what follows on readiness is done."""
+    for _ in range(20):
+        since = bed.api.audit_position()
+        await asyncio.sleep(3)
+        if not bed.requests(since):
+            return
+    raise AssertionError(f"it does not come to rest: {bed.requests(since)}")
 
 
 async def _done(bed: Bed) -> bool:

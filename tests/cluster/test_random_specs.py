@@ -102,3 +102,4 @@ async def test_random_sequences_of_changes_end_where_their_last_declaration_says
             await bed.until(lambda p=place: bed.ready(list(finals[p].values())))
             await bed.settled(0.1)
             assert await observe(kube, bed.namespace) == expected[place], (number, steps)
+            print(f"sequence {number} converged", flush=True)

@@ -78,6 +78,7 @@ async def test_an_upgrade_rolls_workloads_in_order_each_when_the_one_before_is_r
     await put_all(bed)
     async with controllers(bed.kube, bed.namespace), bed.running():
         await bed.until(lambda: bed.ready(build_realm()))
+        await bed.settled()
     since = bed.api.audit_position()
     bed.images = Images(nodes="moorage:next", etcd="etcd:test")
     async with bed.running():
@@ -448,6 +449,7 @@ async def test_managed_stores_come_before_the_servers_and_keep_their_data(bed: B
             await bed.put(manifest)
         async with controllers(bed.kube, bed.namespace):
             await bed.until(lambda: bed.ready(realm))
+            await bed.settled()
         assert (await get(bed, SECRET, "pool-store-credentials"))["data"] == credentials["data"]
     since = bed.api.audit_position()
     async with bed.running():
