@@ -21,6 +21,7 @@ from moorage_operator.health import serve_health
 from moorage_operator.kube.connection import Connection, load_connection
 from moorage_operator.kube.errors import KubeError
 from moorage_operator.kube.kinds import RESOURCES
+from moorage_operator.reconcile.hearing import Hearing
 from moorage_operator.reconcile.operator import Operator, OperatorSettings
 from moorage_operator.reconcile.servers import HttpServers
 from moorage_operator.resources.context import Images
@@ -71,14 +72,15 @@ def main(
 async def run(connection: Connection, settings: OperatorSettings, port: int) -> int:
     """Until a signal, or until the Lease is lost: the exit code."""
     servers = HttpServers()
-    operator = Operator(connection, settings, servers)
+    hearing = Hearing()
+    operator = Operator(connection, settings, servers, hearing=hearing)
     health = await serve_health(port, operator.is_alive, operator.is_ready, operator.metrics.render)
     stop, started = asyncio.Event(), asyncio.Event()
     working = asyncio.create_task(operator.run())
     working.add_done_callback(lambda _: stop.set())
     listening = asyncio.create_task(
         kopf.operator(
-            registry=build_registry(operator, connection),
+            registry=build_registry(operator, hearing, connection),
             settings=build_kopf_settings(),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
@@ -121,7 +123,7 @@ def _cancel_on_signal(task: "asyncio.Task[None]") -> asyncio.Event:
     return asked
 
 
-def build_registry(operator: Operator, connection: Connection) -> kopf.OperatorRegistry:
+def build_registry(operator: Operator, hearing: Hearing, connection: Connection) -> kopf.OperatorRegistry:
     """Handlers that only listen, so that kopf writes nothing of its own."""
     registry = kopf.OperatorRegistry()
 
@@ -138,6 +140,7 @@ def build_registry(operator: Operator, connection: Connection) -> kopf.OperatorR
 
     def hear(event: kopf.RawEvent, **_: Any) -> None:
         value = dict(event["object"])
+        hearing.heard(value)
         cache = operator.world.resources[str(value["kind"])]
         if event["type"] == "DELETED":
             cache.remove(value)

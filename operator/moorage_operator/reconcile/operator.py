@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from moorage_operator.kube.cache import DENIED_PAUSE, Cache, Cached, Watcher
 from moorage_operator.kube.client import Kube
@@ -19,6 +20,7 @@ from moorage_operator.kube.lease import Lease
 from moorage_operator.metrics import OperatorMetrics
 from moorage_operator.reconcile.applying import Applier
 from moorage_operator.reconcile.finalizing import Finalizer
+from moorage_operator.reconcile.hearing import Hearing
 from moorage_operator.reconcile.preparing import Preparer
 from moorage_operator.reconcile.realms import NamespacePlan
 from moorage_operator.reconcile.reconciler import Reconciler
@@ -63,8 +65,11 @@ class Operator:
         servers: Servers,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
         monotonic: Callable[[], float] = time.monotonic,
+        hearing: Hearing | None = None,
     ) -> None:
+        """`hearing` notes what kopf tells, where it is kopf that does."""
         self.settings = settings
+        self._hearing = hearing
         self._monotonic = monotonic
         self.world = World(self._wake, self._in_use, self._why_pool_stays, self._planned)
         self.queue = WorkQueue[ResourceKey](self._work, monotonic=monotonic, expected=KubeError)
@@ -205,21 +210,25 @@ class Operator:
 
     async def resync(self) -> None:
         """Every custom resource as it is now, then a look at each. A namespace that may not be listed is passed over;
-        KubeForbiddenError when there is no other; NamespaceOpenedError when it may be listed after all.
+        KubeForbiddenError when there is no other; NamespaceOpenedError when it may be listed after all; DeafError.
         """
         places: Sequence[str | None] = self.settings.namespaces or (None,)
         closed: set[str | None] = set()
+        listed: list[dict[str, Any]] = []
         for place in places:
             try:
                 for kind in RESOURCES:
                     page = await self.kube.list_all(kind, place)
                     self.world.resources[kind.name].replace_all(page.items, int(page.resource_version), place)
+                    listed += page.items
             except KubeForbiddenError as error:
                 if len(closed) + 1 == len(places):
                     raise
                 closed.add(place)
                 if place not in self._closed:
                     log.warning("namespace passed over", extra={"place": place, "reason": error.detail})
+        if self._hearing is not None:
+            self._hearing.listed(listed)
         opened = self._closed - closed
         self._closed = closed
         self.wake_all()
