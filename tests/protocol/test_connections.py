@@ -1,8 +1,10 @@
 """What a client may count on of its connections, whatever the answer is."""
 
+import contextlib
 import gzip
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from black_box.http_client import check_error, check_error_shape, check_ok
@@ -255,3 +257,24 @@ def test_what_does_not_open_a_websocket_is_answered_in_the_one_shape_and_no_line
             assert answer.status == status
             assert json.loads(answer.body).keys() >= {"error", "detail", "request_id"}
         check_error(user.notify.post("/ack_deletion", json={}), 422)
+
+
+def test_one_users_slow_uploads_do_not_shut_out_anothers(user: User, stranger: User):
+    """More chunks, almost whole, than all block servers have room for."""
+    size, token = 8 * 1024 * 1024, begin_upload(user)
+    headers = {"Authorization": f"Bearer {token}", "Content-Length": str(size)}
+
+    def send_slowly(number: int) -> RawConnection:
+        connection = RawConnection(user.store.url)
+        connection.send_head("PUT", target(user, f"/chunks/c{number}"), headers)
+        with contextlib.suppress(TimeoutError, OSError):  # as far as it is taken
+            connection.send_for(bytes(size - 1), seconds=3)
+        return connection
+
+    with ThreadPoolExecutor(24) as pool, contextlib.ExitStack() as stack:
+        for connection in pool.map(send_slowly, range(24)):
+            stack.enter_context(connection)
+        for number in range(4):
+            data = b"%d" % number * 1_000_000
+            stranger.save(f"f{number}", [data])
+            assert stranger.read(f"f{number}") == data

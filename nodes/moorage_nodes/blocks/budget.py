@@ -3,10 +3,13 @@
 Bytes are charged as they come, so a slow sender holds no more than it has sent. When there is no room, those who
 want more wait in order; but the request that holds bytes for the longest time always gets more, so that at
 least one can always come to its end. So `capacity` is exceeded by no more than what one request may hold.
+
+What one user sends holds at most half of it, but for the oldest of the user's requests: who sends many chunks slowly
+waits for oneself, and nobody else does.
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from types import TracebackType
 from typing import Self
 
@@ -23,11 +26,14 @@ class ByteBudget:
         self._wait_seconds = wait_seconds
         self.used = 0
         self._holders: OrderedDict[Room, None] = OrderedDict()
+        self._held: Counter[str] = Counter()  # by owner
         self._waiting: deque[tuple[Room, int, asyncio.Future[None]]] = deque()
 
-    def room(self) -> "Room":
-        """Room for one request: `with budget.room() as room: await room.grow(n)`."""
-        return Room(self)
+    def room(self, owner: str = "") -> "Room":
+        """Room for one request: `with budget.room() as room: await room.grow(n)`. `owner`: the user whose share it is
+        in; empty: nobody's.
+        """
+        return Room(self, owner)
 
     def fail_waiting(self, error: StoreUnavailableError) -> None:
         """Those who wait would meet the same: a store that is down must not be found out by one after the other."""
@@ -45,6 +51,7 @@ class ByteBudget:
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((room, size, granted))
+        self._wake()
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await granted
@@ -67,12 +74,23 @@ class ByteBudget:
     def shrink(self, room: "Room", size: int) -> None:
         room.held -= size
         self.used -= size
+        self._held[room.owner] -= size
+        if not self._held[room.owner]:
+            del self._held[room.owner]
         if room.held == 0:
             self._holders.pop(room, None)
         self._wake()
 
     def _has_room(self, room: "Room", size: int) -> bool:
-        return self.used + size <= self._capacity or self._is_oldest(room)
+        if self._is_oldest(room):
+            return True
+        return self.used + size <= self._capacity and self._is_within_share(room, size)
+
+    def _is_within_share(self, room: "Room", size: int) -> bool:
+        if not room.owner or self._held[room.owner] + size <= self._capacity // 2:
+            return True
+        oldest = next((each for each in self._holders if each.owner == room.owner), room)
+        return oldest is room
 
     def _is_oldest(self, room: "Room") -> bool:
         return not self._holders or next(iter(self._holders)) is room
@@ -80,6 +98,7 @@ class ByteBudget:
     def _grant(self, room: "Room", size: int) -> None:
         room.held += size
         self.used += size
+        self._held[room.owner] += size
         self._holders.setdefault(room)
 
     def _wake(self) -> None:
@@ -90,14 +109,19 @@ class ByteBudget:
                 self._grant(room, size)
                 granted.set_result(None)
                 break
+        still = deque[tuple[Room, int, asyncio.Future[None]]]()
         while self._waiting:
-            room, size, granted = self._waiting[0]
-            if not granted.done():
-                if not self._has_room(room, size):
-                    return
+            room, size, granted = self._waiting.popleft()
+            if granted.done():
+                continue
+            if self._has_room(room, size):
                 self._grant(room, size)
                 granted.set_result(None)
-            self._waiting.popleft()
+                continue
+            still.append((room, size, granted))
+            if self._is_within_share(room, size):
+                break  # for room: nobody behind it is served before it
+        self._waiting.extendleft(reversed(still))
 
     def _abandon(self, room: "Room", size: int, granted: "asyncio.Future[None]") -> None:
         if granted.done() and not granted.cancelled() and granted.exception() is None:
@@ -110,10 +134,11 @@ class ByteBudget:
 class Room:
     """What one request holds. All of it is given back at the end of the `with` block."""
 
-    __slots__ = ("_budget", "held")
+    __slots__ = ("_budget", "held", "owner")
 
-    def __init__(self, budget: ByteBudget) -> None:
+    def __init__(self, budget: ByteBudget, owner: str) -> None:
         self._budget = budget
+        self.owner = owner
         self.held = 0
 
     async def grow(self, size: int) -> None:

@@ -76,7 +76,7 @@ async def store_chunk(call: Call[Block]) -> StoreChunkAnswer:
     """Store chunks that come as base64 in JSON: all of them, or none."""
     server = call.server
     async with server.access.destination(call.claims, call.request) as destination:
-        with server.budget.room() as room:
+        with server.budget.room(destination.namespace) as room:
             chunks = verify_calls(await receive_calls(call.request, room))
             return StoreChunkAnswer(chunks=await server.storing.store(destination, chunks))
 
@@ -92,7 +92,7 @@ async def put_chunk(call: Call[Block]) -> StoreChunkAnswer:
     if expected is not None:
         parse_hash(expected, "X-Chunk-Hash")
     async with server.access.destination(call.claims, call.request) as destination:
-        with server.budget.room() as room:
+        with server.budget.room(destination.namespace) as room:
             chunk = verify_chunk(chunk_id, expected, await receive_chunk(call.request, room))
             return StoreChunkAnswer(chunks=await server.storing.store(destination, [chunk]))
 

@@ -42,6 +42,15 @@ class RawConnection:
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
+    def send_for(self, data: bytes, seconds: float) -> None:
+        """As `send`; TimeoutError when not all of it was taken in that time."""
+        before = self._socket.gettimeout()
+        self._socket.settimeout(seconds)
+        try:
+            self.send(data)
+        finally:
+            self._socket.settimeout(before)
+
     def send_head(self, method: str, target: str, headers: Mapping[str, str], version: str = "1.1") -> None:
         lines = [f"{method} {target} HTTP/{version}", f"Host: {self.host}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]

@@ -1,4 +1,5 @@
 import asyncio
+import random
 
 import pytest
 
@@ -124,3 +125,58 @@ async def test_those_who_wait_share_the_fate_of_those_they_wait_for():
         results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [str(result) for result in results] == ["S3 is down."] * 3
     assert budget.used == 0
+
+
+async def test_one_users_slow_requests_leave_half_of_it_to_others_and_do_not_hold_them_up():
+    budget = ByteBudget(100, wait_seconds=60)
+    slow = [budget.room("slow") for _ in range(10)]
+    waiting = [asyncio.create_task(room.grow(20)) for room in slow]
+    await turn()
+    assert budget.used == 40
+    await asyncio.wait_for(take_once(budget, "other", 60), 5)
+    assert budget.used == 40
+    await asyncio.wait_for(take_once(budget, "", 60), 5)
+    for room, task in zip(slow, waiting, strict=True):
+        await asyncio.wait_for(task, 5)
+        room.close()
+        await turn()
+    assert budget.used == 0
+
+
+async def take_once(budget: ByteBudget, owner: str, size: int) -> None:
+    with budget.room(owner) as room:
+        await room.grow(size)
+
+
+async def test_the_oldest_of_a_users_requests_may_hold_more_than_the_users_share():
+    budget = ByteBudget(100, wait_seconds=60)
+    with budget.room("first") as first, budget.room("user") as oldest, budget.room("user") as second:
+        await first.grow(10)
+        await oldest.grow(50)
+        later = asyncio.create_task(second.grow(10))
+        await turn()
+        assert not later.done()
+        await asyncio.wait_for(oldest.grow(30), 5)
+        oldest.close()
+        await asyncio.wait_for(later, 5)
+
+
+async def test_many_of_many_users_come_to_their_end_whatever_they_hold():
+    rng = random.Random(7)
+    budget = ByteBudget(100, wait_seconds=60)
+    peak = 0
+
+    async def work(owner: str) -> None:
+        nonlocal peak
+        with budget.room(owner) as room:
+            for _ in range(rng.randrange(1, 8)):
+                await room.grow(rng.randrange(1, 20))
+                peak = max(peak, budget.used)
+                await asyncio.sleep(0)
+                if rng.random() < 0.2:
+                    room.shrink(rng.randrange(1, 20))
+
+    jobs = [work(rng.choice(["a", "b", "c", ""])) for _ in range(300)]
+    await asyncio.wait_for(asyncio.gather(*jobs), 30)
+    assert budget.used == 0
+    assert peak <= 100 + 8 * 20
