@@ -84,7 +84,8 @@ bench-operator: servers ## The operator with 300 resources: memory, requests whi
 	$(BIN)/python bench/reconcile.py
 
 soak-operator: servers ## The operator killed after every single write, and 200 random sequences of spec changes
-	MOORAGE_WRITES_IN_A_LIFE=1 MOORAGE_SEQUENCES=200 $(BIN)/pytest tests/cluster/test_crashes.py tests/cluster/test_key_rotation.py tests/cluster/test_random_specs.py
+	MOORAGE_WRITES_IN_A_LIFE=1 MOORAGE_SEQUENCES=200 $(BIN)/pytest tests/cluster/test_crashes.py tests/cluster/test_key_rotation.py \
+		tests/cluster/test_certificate_renewal.py tests/cluster/test_random_specs.py
 
 lock: setup ## Lock again after a change in pyproject.toml (delete a lock first to take the newest of everything)
 	$(COMPILE) pyproject.toml --all-extras --group dev --group build --output-file requirements.lock

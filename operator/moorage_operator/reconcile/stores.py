@@ -14,6 +14,7 @@ from moorage_operator.reconcile.rollout import observe_progress
 from moorage_operator.reconcile.secret_keeper import SecretKeeper
 from moorage_operator.reconcile.world import World
 from moorage_operator.resources.context import EtcdState
+from moorage_operator.resources.etcd import BUNDLE
 from moorage_operator.resources.manifest import Body, build_labels, build_metadata
 from moorage_operator.resources.names import (
     etcd_authority_secret,
@@ -86,23 +87,27 @@ class StoreMaker:
 
     async def _ensure_etcd(self, cluster: MetadataCluster, managed: ManagedEtcd) -> EtcdState:
         name, namespace = cluster.metadata.name, cluster.metadata.namespace
-        whole = self._is_whole(namespace, name)
+        whole = self._bundle_of_all(namespace, name) is not None
         state = self._world.built[CONFIG_MAP].get(namespace, etcd_state(name))
         founded = state is not None and (state.decode().get("data") or {}).get("founded") == "true"
-        revision = await self._ensure_certificates(cluster, managed, members_settled=whole)
+        revision = await self._ensure_certificates(cluster, managed)
         return EtcdState(founded=founded or whole, bundle_revision=revision)
 
-    def _is_whole(self, namespace: str, cluster: str) -> bool:
-        """Every member is ready, and of the newest template."""
+    def _bundle_of_all(self, namespace: str, cluster: str) -> str | None:
+        """Of which bundle every member runs that there is to be, each ready and of the newest template; None while one
+        does not.
+        """
         found = self._world.built[STATEFUL_SET].get(namespace, etcd_part(cluster))
         if found is None:
-            return False
-        progress = observe_progress(found.decode())
-        return progress.settled and progress.desired > 0
+            return None
+        live = found.decode()
+        progress = observe_progress(live)
+        if not progress.settled or progress.desired == 0:
+            return None
+        # Who died before the template was written finds members well that know nothing of a new bundle.
+        return str(live["metadata"].get("annotations", {}).get(BUNDLE, ""))
 
-    async def _ensure_certificates(
-        self, cluster: MetadataCluster, managed: ManagedEtcd, *, members_settled: bool
-    ) -> int:
+    async def _ensure_certificates(self, cluster: MetadataCluster, managed: ManagedEtcd) -> int:
         """The bundle's revision. Looked at anew every few minutes; nothing is renewed while the cluster is paused."""
         name, namespace = cluster.metadata.name, cluster.metadata.namespace
         authority = etcd_authority_secret(name)
@@ -117,7 +122,8 @@ class StoreMaker:
         elif cluster.spec.paused:
             pki = before
         else:
-            pki = advance_pki(before, subject, self._now(), _new_key, bundle_loaded=members_settled)
+            loaded = self._bundle_of_all(namespace, name) == str(before.bundle_revision)
+            pki = advance_pki(before, subject, self._now(), _new_key, bundle_loaded=loaded)
         for secret, data in build_pki_secrets(name, pki).items():
             await self._keeper.ensure_exactly(self._metadata(cluster, secret), data)
         self._keeper.remember(metadata, pki.bundle_revision)

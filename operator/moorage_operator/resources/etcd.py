@@ -60,6 +60,8 @@ from moorage_operator.spec.scalars import parse_quantity
 
 PEER_PORT = 2380
 METRICS_PORT = 2381
+BUNDLE = "moorage.dev/bundle"
+"""Annotation of the StatefulSet: the revision of what its newest template has members trust."""
 """Plain HTTP: `/livez`, `/readyz`, `/health` and `/metrics`, no keys and no values."""
 DATA_PATH = "/var/lib/etcd"
 RUN_FOLDER = "/run/etcd"
@@ -104,6 +106,7 @@ def build_etcd_objects(
         },
         volumes=volumes,
         hashed=[settings, state.bundle_revision],
+        annotations={BUNDLE: str(state.bundle_revision)},
         init_containers=(_build_preparation(context, prepare),),
     )
     return (

@@ -1,7 +1,7 @@
 """What the stores that the operator runs have in common: volumes that are kept, a name for each server. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from moorage_operator.resources.context import ClusterContext
@@ -38,7 +38,8 @@ DATA = "data"
 class StatefulPart:
     """A StatefulSet of servers with one container and one volume each. `service` is its headless Service.
 
-    `volumes` are mounted beside the data; `hashed` rolls the pods when it changes, one after the other.
+    `volumes` are mounted beside the data; `hashed` rolls the pods when it changes, one after the other; `annotations`
+    are the StatefulSet's own.
     """
 
     resource: Resource
@@ -58,6 +59,7 @@ class StatefulPart:
     grace_seconds: int = 60
     environment: Sequence[Body] = ()
     init_containers: Sequence[Body] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -169,7 +171,9 @@ def build_stateful_set(stateful: StatefulPart, context: ClusterContext) -> Manif
     body: Body = {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": build_metadata(stateful.resource, stateful.part, stateful.labels),
+        "metadata": build_metadata(
+            stateful.resource, stateful.part, stateful.labels, annotations=stateful.annotations
+        ),
         "spec": spec,
     }
     return Manifest(Phase.STORES, body)
