@@ -68,7 +68,7 @@ def build_collector_objects(
     )
     template = build_pod_template(workload, context)
     template["spec"]["restartPolicy"] = "Never"
-    del template["spec"]["topologySpreadConstraints"]
+    del template["spec"]["affinity"], template["spec"]["topologySpreadConstraints"]
     body: Body = {
         "apiVersion": "batch/v1",
         "kind": "CronJob",

@@ -137,17 +137,29 @@ def build_placement(placement: Placement) -> Body:
     )
 
 
-def build_spreading(selector: Mapping[str, str]) -> list[Body]:
-    """Over nodes, then zones, as far as there are any: a single node still runs everything."""
-    return [
-        {
-            "maxSkew": 1,
-            "topologyKey": key,
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": dict(selector)},
-        }
-        for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+def build_spreading(selector: Mapping[str, str]) -> Body:
+    """Over nodes, then zones, as far as there are any: a single node still runs everything.
+
+    Zones stand in the affinity: a scheduler leaves nodes without one of the keys of topologySpreadConstraints out of
+    its scores, so that where nodes have no zones nothing would be spread. Neither is a must, since a volume may tie a
+    pod to a node.
+    """
+    labels = {"matchLabels": dict(selector)}
+    apart = [
+        {"weight": weight, "podAffinityTerm": {"topologyKey": key, "labelSelector": labels}}
+        for key, weight in (("kubernetes.io/hostname", 100), ("topology.kubernetes.io/zone", 50))
     ]
+    return {
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": apart}},
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": labels,
+            }
+        ],
+    }
 
 
 def build_pull_secrets(own: Sequence[str], images: Images) -> list[Body]:

@@ -274,7 +274,7 @@ def build_pod_template(workload: Workload, context: ClusterContext) -> Body:
         "enableServiceLinks": False,
         "securityContext": build_pod_security(),
         "terminationGracePeriodSeconds": workload.grace_seconds,
-        "topologySpreadConstraints": build_spreading(build_selector(workload.part)),
+        **build_spreading(build_selector(workload.part)),
         "containers": [container],
         "volumes": build_volumes(workload.volumes),
         **build_placement(template.placement),

@@ -137,7 +137,7 @@ def build_stateful_set(stateful: StatefulPart, context: ClusterContext) -> Manif
         "enableServiceLinks": False,
         "securityContext": build_pod_security(),
         "terminationGracePeriodSeconds": stateful.grace_seconds,
-        "topologySpreadConstraints": build_spreading(build_selector(stateful.part)),
+        **build_spreading(build_selector(stateful.part)),
         "containers": [container],
         "volumes": build_volumes(stateful.volumes),
         **build_placement(stateful.template.placement),

@@ -205,7 +205,7 @@ def build_preflight(pool: BlockPool, context: ClusterContext) -> tuple[Manifest,
     )
     template = build_pod_template(workload, context)
     template["spec"]["restartPolicy"] = "OnFailure"
-    del template["spec"]["topologySpreadConstraints"]
+    del template["spec"]["affinity"], template["spec"]["topologySpreadConstraints"]
     body: Body = {
         "apiVersion": "batch/v1",
         "kind": "Job",
