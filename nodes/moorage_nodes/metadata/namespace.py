@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 # Measured (docs/performance.md): larger transactions gain little and hold up everybody else's.
 MAX_BATCH_PUTS = 1200
+FULL_PUTS = 800  # from here on no other plan is tried
 MAX_BATCH_BYTES = 768 * 1024
 MAX_BATCH_COMPARES = 40  # etcd counts them like operations, at the outermost level
 MAX_SNAPSHOTS = 3
@@ -262,6 +263,8 @@ class Namespaces:
             wanted: dict[bytes | RangeKey, None] = {}
             puts = size = 0
             for place, waiting in enumerate(batch):
+                if outcomes and puts > FULL_PUTS:
+                    return outcomes, [*batch[place:], *left]
                 view.begin(waiting.request)
                 try:
                     value = waiting.plan(view)
@@ -302,7 +305,7 @@ class Namespaces:
         compares = (
             _compare_head(view),
             Compare(keys.INCARNATION, Target.VALUE, self.incarnation),
-            *(unchanged(key, revision) for key, revision in view.compares.items()),
+            *(_compare_as_read(key, read) for key, read in view.compares.items()),
         )
         return Txn(compares, nest(writes))
 
@@ -322,6 +325,10 @@ def nest(writes: Sequence[Op]) -> tuple[Op, ...]:
     return tuple(
         Txn(then=tuple(writes[start : start + NESTED_OPS])) for start in range(0, len(writes), NESTED_OPS)
     )
+
+
+def _compare_as_read(key: bytes, read: int | bytes) -> Compare:
+    return unchanged(key, read) if type(read) is int else Compare(key, Target.VALUE, read)
 
 
 def _compare_head(view: View) -> Compare:

@@ -70,7 +70,7 @@ class _Layer:
 
     writes: dict[bytes, bytes | None] = field(default_factory=dict)
     range_deletes: list[tuple[bytes, bytes]] = field(default_factory=list)
-    compares: dict[bytes, int] = field(default_factory=dict)
+    compares: dict[bytes, int | bytes] = field(default_factory=dict)
     told: set[bytes] = field(default_factory=set)
     sequence: int = 0
     size: int = 0  # bytes of all puts, those that were put again included
@@ -109,7 +109,7 @@ class View:
         self.fresh_ranges: dict[RangeKey, tuple[KeyValue, ...]] = {}
         self.writes: dict[bytes, bytes | None] = {}
         self.range_deletes: list[tuple[bytes, bytes]] = []
-        self.compares: dict[bytes, int] = {}
+        self.compares: dict[bytes, int | bytes] = {}  # keys beside the head: a revision, or a value
         self.follows = None if before is None else before.build_head()
         self.before: Mapping[bytes, bytes | None] = {} if before is None else before.writes
         self._aside_before = [key for key in self.before if key[self.kind_at] in keys.ASIDE]
@@ -302,11 +302,13 @@ class View:
         return self._written(key)
 
     def _written_before(self, key: bytes) -> bytes | None:
-        """What the transaction before leaves under `key`, where nobody can change that without moving the head."""
+        """What the transaction before leaves under `key`. Where others may change that and move no head it is compared."""
         data = self.before[key]
         kind = key[self.kind_at]
-        if kind in keys.ASIDE or (data is None and kind in keys.ADDED):
+        if data is None and (kind in keys.ASIDE or kind in keys.ADDED):
             raise NotSettled
+        if data is not None and kind in keys.ASIDE:
+            self._writing().compares[key] = data
         return data
 
     def _writing(self) -> _Layer:

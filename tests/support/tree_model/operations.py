@@ -102,7 +102,7 @@ def _move(view: View, op: Operation) -> Answer:
 def _commit(view: View, op: Operation) -> Answer:
     """Of empty contents: what a version holds is not the tree's business."""
     commits = [FileCommit(file.node, file.base + 1, ()) for file in op.files]
-    outcomes = plan_commits(op.upload, commits, look_ahead=True)(view)
+    outcomes = plan_commits(op.upload, commits)(view)
     assert len(outcomes) == len(commits)
     answer: list[Any] = []
     for outcome in outcomes:

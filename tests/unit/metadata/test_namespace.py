@@ -8,7 +8,7 @@ from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.namespace import Namespaces
 from moorage_nodes.metadata.records import DIRECTORY, LIVE, Child, Head, JournalEntry
 from moorage_nodes.metadata.view import RangeKey, View
-from moorage_nodes.stores.contracts import MetadataStore, Put, Txn, TxnResult
+from moorage_nodes.stores.contracts import Delete, MetadataStore, Put, Txn, TxnResult
 from moorage_nodes.stores.fanout import LINE_SECONDS
 from moorage_nodes.stores.memory import MemoryStore
 
@@ -366,3 +366,31 @@ async def test_a_plan_that_reads_a_range_waits_for_the_transaction_under_way(sto
     assert held.count == 1
     held.let_all_through()
     assert await asyncio.gather(*tasks, second) == ["one", 1]
+
+
+async def test_an_upload_that_the_one_under_way_leaves_open_must_still_be_so_when_the_next_one_is_written(
+    store,
+) -> None:
+    held = Held(store)
+    key = keys.upload("ns", "u1")
+
+    def leave_open(view: View) -> str:
+        view.put(key, Child(1, DIRECTORY, "left"))
+        return make("a", "one")(view)
+
+    def go_on(view: View) -> bool:
+        view.need_together(fresh=() if view.touched(key) else (key,))
+        if not view.touched(key) and view.fresh(key) is None:
+            return False
+        view.put(key, Child(1, DIRECTORY, records.decode(Child, view.get(key)).id + " again"))
+        make("b", "two")(view)
+        return True
+
+    engine, (first, second) = await hold_two(held, leave_open, go_on)
+    held.gates[0].set()
+    assert await first == "one"
+    await store.transact(Txn(then=(Delete(key),)))  # ended by somebody else: that moves no head
+    held.let_all_through()
+    assert await second is False
+    assert await store.get(key) is None
+    assert await engine.read("ns", names) == ["a"]

@@ -68,7 +68,7 @@ from moorage_nodes.stores.contracts import KeyValue
 T = TypeVar("T")
 S = TypeVar("S")
 
-MAX_PLAN_FILES = 256
+MAX_PLAN_FILES = 250  # new files of a batch: four puts each
 MAX_PLAN_PUTS = 1000
 MAX_PLAN_BYTES = 640 * 1024  # the upload's record included
 MAX_PLAN_CALLS = 256  # of store_chunk, read within a plan
@@ -89,15 +89,17 @@ def plan_commit(upload_id: str, commit: FileCommit, prepared: Prepared | None = 
     return plan
 
 
-def plan_commits(upload_id: str, commits: Sequence[FileCommit], *, look_ahead: bool) -> Plan[list[Outcome]]:
+def plan_commits(
+    upload_id: str, commits: Sequence[FileCommit], *, others: Sequence[FileCommit] = ()
+) -> Plan[list[Outcome]]:
     """Commit as many of these files, in their order, as one transaction should hold, at least one; what became of
-    each of those. The others are to be asked for again. A `NotPreparedError` comes alone.
+    each of those. The rest is to be asked for again. A `NotPreparedError` comes alone.
 
-    `look_ahead`: read at once what all of them need, so that those that follow find it known.
+    `others`: of the same upload, committed next. What they need is read at once, so that they find it known.
     """
 
     def plan(view: View) -> list[Outcome]:
-        return _Commits(view, upload_id, {}).run(commits, look_ahead=look_ahead)
+        return _Commits(view, upload_id, {}).run(commits, others)
 
     return plan
 
@@ -141,14 +143,14 @@ class _Commits:
         self._stored: tuple[Mapping[Id, Entry], frozenset[Id]] | None = None
         self._good_parents: set[str] = set()
 
-    def run(self, commits: Sequence[FileCommit], *, look_ahead: bool = False) -> list[Outcome]:
-        self._load_first(commits if look_ahead else commits[:MAX_PLAN_FILES])
+    def run(self, commits: Sequence[FileCommit], others: Sequence[FileCommit] = ()) -> list[Outcome]:
+        self._load_first([*commits, *others])
         data, kv = self._observe_upload()
         upload = None if data is None else records.decode(Upload, data)
         files = {} if upload is None else {file.file_id: file for file in upload.files}
-        if look_ahead:
+        if others:
             self.view.need(key for file in files.values() for key in place_keys(self.view.namespace, file))
-        commits = _up_to_long_one(commits[:MAX_PLAN_FILES], files)
+        commits = _up_to_long_one(commits, files)
         drafts = _for_each(commits, lambda commit: self._draft(files.get(commit.file_id), commit))
         versions = _for_each(drafts, lambda draft: self._check(draft) if isinstance(draft, _Draft) else draft)
         outcomes: list[Outcome] = []
