@@ -15,6 +15,7 @@ from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import Head, JournalEntry
 from moorage_nodes.stores.contracts import KeyValue
 
+MAX_COMPARED_BYTES = 256 * 1024  # of one value; they travel with the transaction
 R = TypeVar("R", bound=Struct)
 T = TypeVar("T")
 
@@ -308,7 +309,11 @@ class View:
         if data is None and (kind in keys.ASIDE or kind in keys.ADDED):
             raise NotSettled
         if data is not None and kind in keys.ASIDE:
-            self._writing().compares[key] = data
+            if len(data) > MAX_COMPARED_BYTES:
+                raise NotSettled
+            layer = self._writing()
+            layer.compares[key] = data
+            layer.size += len(data)
         return data
 
     def _writing(self) -> _Layer:
