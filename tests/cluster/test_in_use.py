@@ -261,3 +261,29 @@ async def test_a_notifier_taken_off_the_list_goes_behind_its_routes_and_another_
         operator.wake_all()
         await bed.settled()
         assert bed.requests(since) == []
+
+
+async def test_a_pool_goes_with_the_only_cluster_that_names_it(bed: Bed, auth: AuthServer) -> None:
+    """Nobody lives on that cluster: what lies in the pool is nobody's, and is kept."""
+    second = build_pool("second")
+    other = build_cluster("other", blockPools=[{"name": "second"}])
+    for manifest in (build_pool(), second, build_cluster(), other, BOTH):
+        await bed.put(manifest)
+    async with controllers(bed.kube, bed.namespace), bed.running():
+        await bed.until(lambda: bed.ready([build_pool(), second, build_cluster(), other, BOTH]))
+        await bed.settled()
+        auth.placing, auth.users = ["main"], {"main": 7, "other": 1}
+        await bed.put(build_access_point())
+        await bed.until(lambda: says(bed, "1 user lives on it"))
+        assert "second-block" in await names(bed, DEPLOYMENT)
+        auth.users = {"main": 7}
+        since = bed.api.audit_position()
+        await bed.until(lambda: is_gone(bed))
+
+        async def pool_is_gone() -> bool:
+            said = (await bed.conditions(second)).get("Accepted")
+            return said == ("False", "NotReferenced") and "second-block" not in await names(bed, DEPLOYMENT)
+
+        await bed.until(pool_is_gone)
+        await bed.until(lambda: bed.ready([build_pool(), build_cluster(), build_access_point()]))
+        assert any("second-block" in write for write in bed.writes(since))

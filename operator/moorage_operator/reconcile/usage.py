@@ -78,7 +78,7 @@ class Usage:
     def _why_any_stays(self, access_point: Resource, pool: Resource) -> str | None:
         """Of any cluster that servers announce the pool for."""
         for cluster in self._world.resources_in(pool.namespace, "MetadataCluster"):
-            if cluster.deleting is not None:
+            if cluster.deleting is not None or self._goes(access_point, cluster):
                 continue
             if not isinstance(cluster.manifest, MetadataCluster):
                 if (cluster.claim() or {}).get("name") == access_point.name:
@@ -90,6 +90,15 @@ class Usage:
                 if why is not None:
                     return why
         return None
+
+    def _goes(self, access_point: Resource, cluster: Resource) -> bool:
+        """Whether a cluster is let go itself, and its chunks with it: nobody lives on it."""
+        manifest = access_point.manifest
+        if not isinstance(manifest, AccessPoint) or any(
+            reference.name == cluster.name for reference in manifest.spec.clusters
+        ):
+            return False
+        return self.why_in_use(access_point, cluster) is None
 
     def _etcd_user(self, access_point: Resource, cluster: Resource) -> str | None:
         """Who else keeps its keys in the etcd of a cluster."""
