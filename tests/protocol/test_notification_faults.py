@@ -4,6 +4,7 @@ that was acknowledged.
 
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from black_box import steered_up
 from black_box.http_client import Server, check_ok
 from black_box.listener import listening
 from black_box.processes import wait_until
+from black_box.steered_up import Clock
 from black_box.store import QUICKSTART, RunningStore
 from black_box.user import User, new_user
 
@@ -24,14 +27,21 @@ ENDED_SECONDS = 90
 
 
 @pytest.fixture(scope="module")
-def brisk_store(folder: Path) -> Iterator[RunningStore]:
+def clock(folder: Path) -> Clock:
+    """Of the machine that the brisk store's servers believe to run on."""
+    return Clock(folder / "steered")
+
+
+@pytest.fixture(scope="module")
+def brisk_store(folder: Path, clock: Clock) -> Iterator[RunningStore]:
     """Its notifier waits for seconds, and keeps few messages; one to stop, kill and start again."""
     documents = [each for each in yaml.safe_load_all(QUICKSTART.read_text()) if each]
     (notifier,) = (each for each in documents if each["kind"] == "Notifier")
     notifier["spec"] |= {"ackDeadline": f"{ACK_SECONDS}s", "queueLimit": QUEUE_LIMIT}
     manifest = folder / "brisk.yaml"
     manifest.write_text(yaml.safe_dump_all(documents))
-    running = RunningStore(folder / "brisk", manifest=manifest)
+    up = (sys.executable, steered_up.__file__, clock.folder)
+    running = RunningStore(folder / "brisk", manifest=manifest, up=up)
     running.start()
     yield running
     running.end()
@@ -123,6 +133,27 @@ def test_at_the_deadline_it_goes_on_without_who_is_silent_and_not_before(user: U
     assert time.monotonic() - began >= ACK_SECONDS
     acknowledge(user.notify, notification_id, "silent")
     assert [m for m in messages(user.notify, "silent", 0) if m["type"] == "delete"] == []
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0], ids=["an hour ahead", "an hour back"])
+def test_a_deadline_is_not_moved_by_a_clock_that_steps(
+    brisk_store: RunningStore, clock: Clock, user: User, step: float
+):
+    """It steps while clients are waited for; then all notification servers die, and come back to the new time."""
+    user.save("f", [b"f"])
+    register(user, "answers", "silent")
+    began = time.monotonic()
+    notification_id = delete_file(user, "f")
+    try:
+        clock.set(step)
+        user.log_in()
+        assert not in_trash(user, "f")
+        acknowledge(user.notify, notification_id, "answers")
+        kill(brisk_store, "notify")
+        until_in_trash(user, "f")
+        assert time.monotonic() - began >= ACK_SECONDS
+    finally:
+        clock.set(0.0)
 
 
 def test_killed_between_the_steps_servers_forget_nobody(brisk_store: RunningStore, user: User):

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,24 +82,31 @@ class GivenStore(Store):
 class RunningStore(Store):
     """`moorage up` with real NGINX, etcd and S3 in a folder of its own.
 
-    `start`, `stop` and `kill` act on the `moorage up` process; data, port and URL stay the same.
+    `start`, `stop` and `kill` act on the `moorage up` process; data, port and URL stay the same. `up`: another
+    command in its place.
     """
 
     def __init__(
-        self, data: Path, *, minio: Path | None = None, manifest: Path = QUICKSTART, port: int | None = None
+        self,
+        data: Path,
+        *,
+        minio: Path | None = None,
+        manifest: Path = QUICKSTART,
+        port: int | None = None,
+        up: Sequence[str | Path] = (),
     ) -> None:
         self.data = data
         self.manifest = manifest
         self.port = port or free_port()
         super().__init__(f"http://127.0.0.1:{self.port}")
         self.said = data.with_name(data.name + ".out")
+        self._command = up or (Path(sys.executable).with_name("moorage"), "up")
         self._environment = build_environment(minio)
         self._up: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command: list[str | Path] = [
-            Path(sys.executable).with_name("moorage"),
-            "up",
+            *self._command,
             "-f",
             self.manifest,
             "--data",

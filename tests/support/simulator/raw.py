@@ -151,17 +151,19 @@ class Namespace:
             yield from (digest for _, digest, _ in entries or ())
 
     def pins(self) -> Iterator[tuple[str, set[bytes]]]:
-        """Of each open upload, the chunks that it planned or stored."""
+        """What open uploads pin: (an upload's id, the chunks that it planned) and (`<upload id>/<call>`, those that
+        a call stored under it).
+        """
         for upload_id, upload in self.uploads.items():
-            pinned: set[bytes] = set()
+            planned: set[bytes] = set()
             for file in upload.files:
                 entries = self.entries_of(file.entries, file.segments, file.count)
-                pinned.update(digest for _, digest, _ in entries or ())
-            start = f"{upload_id}/".encode()
-            for rest, data in self.raw["s"].items():
-                if rest.startswith(start):
-                    pinned.update(digest for _, digest, _ in records.decode(Stored, data).entries)
-            yield upload_id, pinned
+                planned.update(digest for _, digest, _ in entries or ())
+            yield upload_id, planned
+        for rest, data in self.raw["s"].items():
+            call = rest.decode()
+            if call.partition("/")[0] in self.uploads:
+                yield call, {digest for _, digest, _ in records.decode(Stored, data).entries}
 
 
 def _set(held: dict[K, V], key: K, value: V | None) -> None:

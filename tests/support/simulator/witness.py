@@ -97,6 +97,7 @@ class Witness:
     trashed: dict[tuple[str, str], float] = field(default_factory=dict)
     uploads_begun: dict[tuple[str, str], float] = field(default_factory=dict)
     uploads_used: dict[tuple[str, str], float] = field(default_factory=dict)
+    pinned_since: dict[tuple[str, str], float] = field(default_factory=dict)  # by what `pins` gives
     collections: dict[str, float] = field(default_factory=dict)  # those that run: who -> since when
     marked: dict[tuple[str, str], dict[str, int]] = field(
         default_factory=dict
@@ -168,6 +169,7 @@ class Witness:
         deletions_before = {
             rest.decode(): state.deletions.get(rest.decode()) for kind, rest, _ in changed if kind == "d"
         }
+        devices_before = {rest.decode() for rest in state.raw["v"]}
         uploads_before = {rest for kind, rest, value in changed if kind == "u" and rest in state.raw["u"]}
         state.apply(changed)
         kinds = {kind for kind, _, _ in changed}
@@ -178,7 +180,7 @@ class Witness:
         self._check_nodes(state, nodes_before, entries)
         self._check_chunks(state, before, chunks_before)
         self._check_uploads(state, changed, uploads_before)
-        self._check_deletions(state, deletions_before)
+        self._check_deletions(state, deletions_before, devices_before)
         self._check_trash(state, changed)
         if kinds & {"i", "c", "d", "t"}:
             self._check_tree(state)
@@ -390,23 +392,24 @@ class Witness:
     def _check_pins(self, state: Namespace, digest: bytes) -> None:
         """A pin that stood before the collection began is respected; a later one ends in `missing_chunks` at most."""
         started = min(self.collections.values(), default=self.now())
-        for upload_id, pins in state.pins():
-            begun = self.uploads_begun.get((state.name, upload_id), self.now())
-            if digest in pins and begun < started:
-                raise Violation(
-                    "pins are respected", f"{state.name}: {digest.hex()[:8]} of upload {upload_id}"
-                )
+        for pinning, pins in state.pins():
+            since = self.pinned_since.get((state.name, pinning), self.now())
+            if digest in pins and since < started:
+                raise Violation("pins are respected", f"{state.name}: {digest.hex()[:8]} of {pinning}")
 
-    def _check_deletions(self, state: Namespace, old: Mapping[str, Deletion | None]) -> None:
-        """Who is told, and that nobody's time is cut short, whatever clocks do."""
+    def _check_deletions(self, state: Namespace, old: Mapping[str, Deletion | None], known: set[str]) -> None:
+        """Who is told, and that nobody's time is cut short, whatever clocks do. A device that comes in the same
+        transaction may have come before the deletion or after it.
+        """
         for work_id, before in old.items():
             name = state.name, work_id
             deletion = state.deletions.get(work_id)
             if before is None and deletion is not None:
                 self.begun[name] = self.now()
-                devices = sorted(rest.decode() for rest in state.raw["v"])
-                if sorted(deletion.clients) != [each for each in devices if each != deletion.client]:
-                    raise Violation("every device is told", f"{name}: {deletion.clients} of {devices}")
+                devices = {rest.decode() for rest in state.raw["v"]}
+                told = set(deletion.clients)
+                if not (known & devices) - {deletion.client} <= told <= (known | devices) - {deletion.client}:
+                    raise Violation("every device is told", f"{name}: {told} of {devices}")
             if before is None or deletion is not None:
                 continue
             node = state.nodes.get(before.node)
@@ -431,6 +434,7 @@ class Witness:
         for kind, rest, value in changed:
             if kind == "s" and value is not None:
                 upload_id = rest.decode().split("/")[0]
+                self.pinned_since[state.name, rest.decode()] = self.now()
                 self.uploads_used[state.name, upload_id] = self.now()
                 if upload_id not in state.uploads:
                     raise Violation("what is stored is of an open upload", f"{state.name}: {upload_id}")
@@ -440,7 +444,7 @@ class Witness:
             if rest not in old:
                 if name in self.uploads_begun:
                     raise Violation("an upload that ended never comes back", f"{name}")
-                self.uploads_begun[name] = self.now()
+                self.uploads_begun[name] = self.pinned_since[name] = self.now()
             self.uploads_used[name] = self.now()
 
     def _check_trash(self, state: Namespace, changed: list[tuple[str, bytes, bytes | None]]) -> None:
