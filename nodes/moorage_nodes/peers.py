@@ -30,6 +30,7 @@ TOTAL_SECONDS = 3.0  # over all replicas tried for one call
 PATIENT_SECONDS = 30.0  # the same for calls that are about many objects, and that nobody waits for
 TOKEN_TTL = 60  # seconds
 TOKEN_RENEWAL = 30.0  # seconds after which the next token is signed
+TOKEN_NEW = 1.0  # a token so young that is refused will be refused again
 PATIENT = frozenset({Audience.COLLECTOR, Audience.CHECKER})
 RESTING_SECONDS = 2.0  # a replica that could not be reached is tried last for so long
 
@@ -75,7 +76,11 @@ class PeerClient:
         started = time.monotonic()
         outcome = StoreUnavailableError.word
         try:
-            status, data = await self._send_to_any(method, path, body, started + self._longest())
+            deadline = started + self._longest()
+            status, data = await self._send_to_any(method, path, body, deadline)
+            if status == 401 and self._forget_token():
+                # Refused before it was carried out: a clock was set back, or keys have changed, since it was signed.
+                status, data = await self._send_to_any(method, path, body, deadline)
             if status != 200:
                 raise _error_of(status, data, self._name)
             answered = msgspec.json.decode(data, type=answer)
@@ -126,9 +131,17 @@ class PeerClient:
         self._resting = {pool: until for pool, until in self._resting.items() if until > now}
         return sorted(turned, key=lambda pool: pool in self._resting)
 
+    def _forget_token(self) -> bool:
+        """Have a new one signed for the next call; False: the one at hand is new."""
+        token, signed = self._token
+        if not token or time.monotonic() - signed < TOKEN_NEW:
+            return False
+        self._token = ("", -TOKEN_RENEWAL)
+        return True
+
     def _service_token(self) -> str:
         token, signed = self._token
-        if time.monotonic() - signed >= TOKEN_RENEWAL:
+        if not token or time.monotonic() - signed >= TOKEN_RENEWAL:
             token = self._signer.sign(self._audience, self._signer.issuer, TOKEN_TTL)
             self._token = (token, time.monotonic())
         return token

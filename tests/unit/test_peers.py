@@ -142,6 +142,29 @@ async def test_connections_and_tokens_are_used_again(open_peer: Any, client_of: 
     assert len({request.split(b"Bearer ")[1].split(b"\r\n")[0] for request in peer.requests}) == 1
 
 
+async def test_a_token_that_is_refused_is_replaced_once(open_peer: Any, client_of: Any, monkeypatch: Any):
+    """The clock was set back since it was signed, say: the call is made again under a new one."""
+    refused: set[bytes] = set()
+
+    def bearer(request: bytes) -> bytes:
+        return request.split(b"Bearer ")[1].split(b"\r\n")[0]
+
+    async def look(_peer: Peer, request: bytes) -> bytes:
+        if bearer(request) in refused:
+            return http(401, b'{"error":"unauthenticated","detail":"No."}')
+        return http(200, b'{"said":"ok"}')
+
+    peer = await open_peer(look)
+    client = client_of(peer.url)
+    await client.post("/x", {}, Said)
+    refused.add(bearer(peer.requests[0]))
+    with pytest.raises(StoreUnavailableError):  # so young a token would be refused again
+        await client.post("/x", {}, Said)
+    monkeypatch.setattr(peers, "TOKEN_NEW", 0.0)
+    assert await client.post("/x", {}, Said) == Said("ok")
+    assert len(peer.requests) == 4
+
+
 async def test_calls_at_once_have_connections_of_their_own(open_peer: Any, client_of: Any):
     async def slowly(_peer: Peer, request: bytes) -> bytes:
         await asyncio.sleep(0.05)

@@ -17,6 +17,9 @@ from pathlib import Path
 clock, real = Path(__file__).with_name("clock"), time.time
 
 def steered():
+    # gRPC makes a moment of its timeouts, which its own library holds against the machine's clock.
+    if sys._getframe(1).f_globals.get("__name__", "").startswith("grpc."):
+        return real()
     try:
         return real() + float(clock.read_text())
     except (OSError, ValueError):
