@@ -14,10 +14,11 @@ from real_servers.kubernetes import ApiServer, run_api_server
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 # In CI the same cases are tried each time, so that what lands does not depend on luck; elsewhere new ones are, and a
-# failure prints what reproduces it.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+# failure prints what reproduces it. How long a case takes says more of the machine than of the code.
+PATIENT = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("patient", **PATIENT)
+hypothesis.settings.register_profile("ci", **PATIENT, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "patient")
 
 
 ON_A_CLUSTER = Path(__file__).parent / "e2e"
