@@ -160,7 +160,7 @@ class World:
         self.model.edit(file_id, list(dict(sent).items()))
         with pytest.raises(ConflictError):
             await self.bed.commit(begun.id, file_id, base + 1)
-        await self.bed.engine.write_aside([], _end(begun.id))
+        await self.bed.engine.write_aside(NAMESPACE, [], _end(begun.id))
 
     def ids(self, file_id: str) -> list[str]:
         """A file's ids as the server tells them: the hash where the name has moved on."""

@@ -125,13 +125,13 @@ class Namespaces:
                 continue
         raise StoreUnavailableError("The store forgets its past faster than it can be read; try again.")
 
-    async def write_aside(self, compares: Sequence[Compare], writes: Sequence[Op]) -> bool:
-        """Write what no head governs (uploads) as one transaction; False: a compare did not hold, nothing written.
+    async def write_aside(self, namespace: str, compares: Sequence[Compare], writes: Sequence[Op]) -> bool:
+        """Write what no head governs (a namespace's uploads) as one transaction; False: a compare did not hold, nothing written.
 
         Errors as `change`. Fenced by the incarnation; travels with the transactions of others.
         """
         fence = Compare(keys.INCARNATION, Target.VALUE, self.incarnation)
-        result = await self._group.submit(Txn((fence, *compares), tuple(writes)))
+        result = await self._group.submit(Txn((fence, *compares), tuple(writes), scope=namespace))
         if not result.succeeded:
             await self._check_incarnation()
         return result.succeeded
@@ -307,7 +307,7 @@ class Namespaces:
             Compare(keys.INCARNATION, Target.VALUE, self.incarnation),
             *(_compare_as_read(key, read) for key, read in view.compares.items()),
         )
-        return Txn(compares, nest(writes))
+        return Txn(compares, nest(writes), scope=view.namespace)
 
     async def _check_incarnation(self) -> None:
         kv = await self._store.get(keys.INCARNATION)

@@ -89,11 +89,15 @@ class Txn(Struct, frozen=True):
     As in etcd: **all compares of a nested tree are evaluated before any write**; a key put twice, or put and
     deleted, anywhere in the tree is refused; `MAX_TXN_OPS` is the most of the sum, along one path of nesting, of
     each level's greatest of (number of compares, of `then`, of `orelse`).
+
+    `scope` is for who sends transactions together and means nothing to a store: no key that a transaction of one scope
+    writes is touched by those of another one. Empty: nothing is promised.
     """
 
     compares: tuple[Compare, ...] = ()
     then: "tuple[Op, ...]" = ()
     orelse: "tuple[Op, ...]" = ()
+    scope: str = ""
 
 
 Op = Put | Delete | Range | Txn

@@ -15,56 +15,70 @@ Span = tuple[bytes, bytes]  # a range of keys [start, end)
 _OVERHEAD = 48
 
 
-class Footprint:
-    """Of one transaction. `written`: keys put or deleted, `looked`: keys compared or read; ranges are spans.
-
-    `ops` counts as etcd does (stores/limits.py), `size` is an upper bound of the encoded bytes, `leased` says
-    that something is put under a lease. All in one pass: every commit takes it.
+class Extent:
+    """How large a transaction is: `ops` counts as etcd does (stores/limits.py), `size` is an upper bound of the encoded
+    bytes, `leased` says that something is put under a lease.
     """
 
-    __slots__ = ("leased", "looked", "looked_spans", "ops", "size", "written", "written_spans")
+    __slots__ = ("leased", "ops", "size")
 
     def __init__(self, txn: Txn) -> None:
-        self.written: list[bytes] = []
-        self.looked: list[bytes] = []
-        self.written_spans: list[Span] = []
-        self.looked_spans: list[Span] = []
         self.size = 0
         self.leased = False
         self.ops = self._take(txn)
 
     def _take(self, txn: Txn) -> int:
-        """Take in what `txn` touches; its operations along the costliest path."""
         size = _OVERHEAD
-        looked, written = self.looked, self.written
         for compare in txn.compares:
-            looked.append(compare.key)
             operand = compare.operand
             size += _OVERHEAD + len(compare.key) + (len(operand) if type(operand) is bytes else 0)
         below = 0
         for branch in (txn.then, txn.orelse):
             for op in branch:
                 if type(op) is Put:
-                    written.append(op.key)
                     size += _OVERHEAD + len(op.key) + len(op.value)
                     if op.lease:
                         self.leased = True
                 elif type(op) is Txn:
                     below = max(below, self._take(op))
-                elif type(op) is Delete:
+                elif type(op) is Delete or type(op) is Range:
                     size += _OVERHEAD + 2 * len(op.key)
+        self.size += size
+        return max(len(txn.compares), len(txn.then), len(txn.orelse)) + below
+
+
+class Footprint:
+    """What one transaction touches. `written`: keys put or deleted, `looked`: keys compared or read; ranges are spans."""
+
+    __slots__ = ("looked", "looked_spans", "written", "written_spans")
+
+    def __init__(self, txn: Txn) -> None:
+        self.written: list[bytes] = []
+        self.looked: list[bytes] = []
+        self.written_spans: list[Span] = []
+        self.looked_spans: list[Span] = []
+        self._take(txn)
+
+    def _take(self, txn: Txn) -> None:
+        looked, written = self.looked, self.written
+        for compare in txn.compares:
+            looked.append(compare.key)
+        for branch in (txn.then, txn.orelse):
+            for op in branch:
+                if type(op) is Put:
+                    written.append(op.key)
+                elif type(op) is Txn:
+                    self._take(op)
+                elif type(op) is Delete:
                     if op.end is None:
                         written.append(op.key)
                     else:
                         self.written_spans.append((op.key, op.end))
                 elif type(op) is Range:
-                    size += _OVERHEAD + 2 * len(op.key)
                     if op.end is None:
                         looked.append(op.key)
                     else:
                         self.looked_spans.append((op.key, op.end))
-        self.size += size
-        return max(len(txn.compares), len(txn.then), len(txn.orelse)) + below
 
 
 class Touched:
@@ -136,6 +150,45 @@ class Touched:
             or _overlaps(self._written_spans, span)
             or any(start < other_end and other_start < end for other_start, other_end in self._looked_spans)
         )
+
+
+class Together:
+    """Transactions that are to travel together, or to be passed by: what conflicts with any of them does not join.
+
+    Those of different scopes cannot conflict, so what they touch is only looked at where two are of one scope. One
+    without a scope is not put beside any with one: nobody has promised that they keep apart.
+    """
+
+    __slots__ = ("_alone", "_touched")
+
+    def __init__(self) -> None:
+        self._alone: dict[str, Txn] = {}  # by scope, where it is the only one
+        self._touched: dict[str, Touched] = {}
+
+    def add(self, txn: Txn) -> None:
+        scope = txn.scope
+        if scope in self._touched:
+            self._touched[scope].add(Footprint(txn))
+        elif scope in self._alone:
+            touched = self._touched[scope] = Touched()
+            touched.add(Footprint(self._alone.pop(scope)))
+            touched.add(Footprint(txn))
+        else:
+            self._alone[scope] = txn
+
+    def conflicts(self, txn: Txn) -> bool:
+        scope = txn.scope
+        if scope in self._touched:
+            if self._touched[scope].conflicts(Footprint(txn)):
+                return True
+        elif scope in self._alone:
+            touched = self._touched[scope] = Touched()
+            touched.add(Footprint(self._alone.pop(scope)))
+            if touched.conflicts(Footprint(txn)):
+                return True
+        if scope:
+            return "" in self._alone or "" in self._touched
+        return any(self._alone) or any(self._touched)
 
 
 def _merged(spans: Sequence[Span]) -> list[Span]:

@@ -11,7 +11,7 @@ from typing import Protocol
 from moorage.core.errors import RequestRefusedError
 from moorage_nodes.stores.contracts import MAX_TXN_OPS, Txn, TxnResult
 from moorage_nodes.stores.fanout import build_behind, build_own, should_fail_too
-from moorage_nodes.stores.footprint import Footprint, Touched
+from moorage_nodes.stores.footprint import Extent, Together
 from moorage_nodes.stores.observer import NullObserver, Observer
 
 MAX_IN_FLIGHT = 2
@@ -28,25 +28,25 @@ class Transactor(Protocol):
 
 
 class _Member:
-    __slots__ = ("_footprint", "done", "since", "txn")
+    __slots__ = ("_extent", "done", "since", "txn")
 
     def __init__(self, txn: Txn, done: "asyncio.Future[TxnResult]", since: float) -> None:
         self.txn = txn
         self.since = since  # by the event loop's clock
         self.done = done
-        self._footprint: Footprint | None = None
+        self._extent: Extent | None = None
 
     @property
-    def footprint(self) -> Footprint:
+    def extent(self) -> Extent:
         """Taken when first asked for: who travels alone for want of others needs none."""
-        if self._footprint is None:
-            self._footprint = Footprint(self.txn)
-        return self._footprint
+        if self._extent is None:
+            self._extent = Extent(self.txn)
+        return self._extent
 
     def travels_alone(self) -> bool:
         """A bad lease fails the whole batch, and what is too large fits in none."""
-        footprint = self.footprint
-        return footprint.leased or footprint.ops > MAX_TXN_OPS - 2 or footprint.size > MAX_BATCH_BYTES
+        extent = self.extent
+        return extent.leased or extent.ops > MAX_TXN_OPS - 2 or extent.size > MAX_BATCH_BYTES
 
 
 class TransactionGroup:
@@ -96,7 +96,7 @@ class TransactionGroup:
         waiting = self._waiting
         batch: list[_Member] = []
         left: list[_Member] = []
-        taken, passed = Touched(), Touched()  # who conflicts with one that is left stays behind it
+        taken, passed = Together(), Together()  # who conflicts with one that is left stays behind it
         ops = size = 0
         while waiting and len(left) < _LOOK_AHEAD:
             member = waiting.popleft()
@@ -104,26 +104,26 @@ class TransactionGroup:
                 continue
             if not waiting and not batch and not left:
                 return [member]
-            footprint = member.footprint
+            txn, extent = member.txn, member.extent
             if member.travels_alone():
                 if not batch and not left:
                     return [member]
             elif (
                 # Operations count along a path: the members, and those of the largest of them.
-                len(batch) + 1 + max(ops, footprint.ops) <= MAX_TXN_OPS
-                and size + footprint.size <= MAX_BATCH_BYTES
-                and not taken.conflicts(footprint)
-                and not (left and passed.conflicts(footprint))
+                len(batch) + 1 + max(ops, extent.ops) <= MAX_TXN_OPS
+                and size + extent.size <= MAX_BATCH_BYTES
+                and not taken.conflicts(txn)
+                and not (left and passed.conflicts(txn))
             ):
                 batch.append(member)
-                taken.add(footprint)
-                ops = max(ops, footprint.ops)
-                size += footprint.size
+                taken.add(txn)
+                ops = max(ops, extent.ops)
+                size += extent.size
                 if len(batch) == MAX_MEMBERS:
                     break
                 continue
             left.append(member)
-            passed.add(footprint)
+            passed.add(txn)
         waiting.extendleft(reversed(left))
         return batch
 

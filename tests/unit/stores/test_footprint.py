@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from moorage_nodes.stores.contracts import Compare, Delete, Put, Range, Target, Txn, absent
 from moorage_nodes.stores.etcd_wire import Wire
-from moorage_nodes.stores.footprint import Footprint, Touched
+from moorage_nodes.stores.footprint import Extent, Footprint, Together, Touched
 from moorage_nodes.stores.limits import count_ops, estimate_bytes
 
 KEYS = [b"%c" % letter for letter in b"abcdef"]
@@ -98,19 +98,47 @@ def test_ranges_meet_where_they_overlap(one, other, conflict):
 @given(trees)
 def test_sizes_and_counts_are_upper_bounds_of_what_etcd_is_sent(txn):
     request = Wire(b"/moorage/").build_txn(txn)
-    footprint = Footprint(txn)
-    assert footprint.size >= request.ByteSize()
+    extent = Extent(txn)
+    assert extent.size >= request.ByteSize()
     assert estimate_bytes(txn, len(b"/moorage/")) >= request.ByteSize()
-    assert footprint.ops == count_ops(txn)
+    assert extent.ops == count_ops(txn)
 
 
 def test_a_large_value_and_a_large_operand_count_in_full():
     txn = Txn((Compare(b"k", Target.VALUE, bytes(500)),), (Put(b"k", bytes(1000)),))
     size = Wire(b"/moorage/").build_txn(txn).ByteSize()
     assert 1500 < size <= estimate_bytes(txn, 9) < size + 200
-    assert size <= Footprint(txn).size < size + 200
+    assert size <= Extent(txn).size < size + 200
 
 
 def test_a_lease_anywhere_in_the_tree_is_seen():
-    assert not Footprint(Txn(then=(Put(b"k", b""),))).leased
-    assert Footprint(Txn(orelse=(Txn(then=(Put(b"k", b"", 7),)),))).leased
+    assert not Extent(Txn(then=(Put(b"k", b""),))).leased
+    assert Extent(Txn(orelse=(Txn(then=(Put(b"k", b"", 7),)),))).leased
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["", "one", "other"]), trees), max_size=4),
+    trees,
+    st.sampled_from(["", "one"]),
+)
+def test_within_a_scope_and_without_one_a_conflict_is_never_missed(others, newcomer, scope):
+    together = Together()
+    met = False
+    new_written, new_touched = touched_by(newcomer)
+    for of_scope, other in others:
+        together.add(Txn(other.compares, other.then, other.orelse, scope=of_scope))
+        written, touched = touched_by(other)
+        if of_scope == scope:
+            met = met or bool(written & new_touched or new_written & touched)
+    newcomer = Txn(newcomer.compares, newcomer.then, newcomer.orelse, scope=scope)
+    stands_beside_a_promise = any(bool(of_scope) is not bool(scope) for of_scope, _ in others)
+    if met or stands_beside_a_promise:
+        assert together.conflicts(newcomer)
+
+
+def test_transactions_of_different_scopes_go_together():
+    together = Together()
+    together.add(Txn(then=(Put(b"a", b""),), scope="one"))
+    assert not together.conflicts(Txn(then=(Put(b"b", b""),), scope="other"))
+    assert not together.conflicts(Txn(then=(Put(b"b", b""),), scope="one"))
+    assert together.conflicts(Txn(then=(Put(b"a", b""),), scope="one"))

@@ -335,6 +335,7 @@ async def _put_upload(
     ended = list(unused)
     for _ in range(MAX_ATTEMPTS):
         done = await server.namespaces.write_aside(
+            namespace,
             [*compares, *(unchanged(kv.key, kv.mod_revision) for kv in ended)],
             [*writes, *(Delete(kv.key) for kv in ended)],
         )
