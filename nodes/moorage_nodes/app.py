@@ -65,6 +65,9 @@ STORE_RETRY_SECONDS = 0.5
 # Of a WebSocket: how often it is pinged and how long a pong may take; what a client may say, which means nothing here.
 PING_SECONDS = 20.0
 SOCKET_MESSAGE_BYTES = 4096
+# Of Python's collector (gc.set_threshold). By default it looks at what is new after 700 allocations, a few requests:
+# up to a seventh of the CPU of a commit. A block server keeps to that, since what it holds is large.
+FEW_COLLECTIONS = (10_000, 20, 50)
 RARE_COLLECTIONS = (50_000, 20, 50)
 UNREAD_SECONDS = 60.0  # of a role with WebSockets: who reads nothing is not waited for at the end either
 BREATH_SECONDS = 0.05  # a closing object store client needs the loop to come round a few times
@@ -238,6 +241,8 @@ async def serve(settings: Settings) -> None:
         if server.public.sockets:
             # A look at all objects of thousands of connections takes 0.2 s, in which nobody is told anything.
             gc.set_threshold(*RARE_COLLECTIONS)
+        elif settings.role != "block":
+            gc.set_threshold(*FEW_COLLECTIONS)
         log.info(
             "serving",
             extra={

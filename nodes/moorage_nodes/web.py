@@ -224,6 +224,14 @@ def error_response(error: MoorageError, request_id: str | None) -> Response:
     return json_response({**error.as_answer(), "request_id": request_id}, http_status(error), headers)
 
 
+def note_error(scope: Scope, error: MoorageError) -> None:
+    """For the access line. Without its traceback, whose frames hold the request and its body: that would be a circle,
+    and they would stay until Python's collector comes by.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    scope["moorage.error"] = error
+
+
 def request_id_of(request: HTTPConnection) -> str | None:
     """Set by the observing middleware (moorage_nodes.observe)."""
     value: str | None = request.scope.get("moorage.request_id")
@@ -278,7 +286,7 @@ def _handle_of(endpoint: Endpoint[C], server: C, admission: Admission) -> Handle
                     call.body = decode_body(data, endpoint.body)
             answer = await endpoint.handler(call)
         except MoorageError as error:
-            request.scope["moorage.error"] = error
+            note_error(request.scope, error)
             return error_response(error, request_id_of(request))
         return answer if isinstance(answer, Response) else msgspec.json.encode(answer)
 
@@ -293,7 +301,7 @@ def _socket_handle_of(endpoint: SocketEndpoint[C], server: C, admission: Admissi
             claims = await admission.admit(endpoint.allow, connection)
             await endpoint.handler(Socket(server, connection, claims, receive, send))
         except MoorageError as error:
-            scope["moorage.error"] = error
+            note_error(scope, error)
             await refuse(send, error, request_id_of(connection))
 
     return handle

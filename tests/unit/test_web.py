@@ -1,7 +1,10 @@
 """The route seam: who is let in, what a body may be, and one shape for every error."""
 
+import gc
 import json
 import secrets
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from starlette.responses import Response
 from moorage.core.errors import (
     ConflictError,
     HashMismatchError,
+    InvalidFieldError,
     NotFoundError,
     StoreUnavailableError,
     ThrottledError,
@@ -115,7 +119,6 @@ def revoked() -> Revoked:
 
 @pytest.fixture
 def app(realm: Realm, revoked: Revoked) -> Any:
-    import time
 
     verifier = Verifier(realm.trust(), time.time, admin_digest=admin_token_digest(ADMIN_TOKEN))
     mounts = [Mount("/meta/c1", build_routes(), "one"), Mount("", build_routes(), "two")]
@@ -315,3 +318,33 @@ async def test_a_random_path_never_fails(client: httpx.AsyncClient):
     for _ in range(50):
         path = "/" + secrets.token_urlsafe(30).replace("-", "/").replace("_", "%")
         assert (await client.get(path)).status_code in {404, 405}
+
+
+async def test_what_a_refused_request_held_is_let_go_with_it(realm: Realm):
+    """Not only when Python's collector comes by: it may be megabytes."""
+
+    class Held:
+        pass
+
+    held: list[weakref.ref[Held]] = []
+    routes: Routes[None] = Routes()
+
+    @routes.get("/refused", allow=PUBLIC)
+    async def refuse(_: Call[None]) -> Told:
+        bytes_of_the_body = Held()
+        held.append(weakref.ref(bytes_of_the_body))
+        try:
+            {}["nothing"]
+        except KeyError:
+            raise InvalidFieldError("No.", field="$") from None
+
+    app = build_app([Mount("", routes, None)], verifier=Verifier(realm.trust(), time.time))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                assert (await http.get("/refused")).status_code == 422
+            assert [each() for each in held] == [None] * 3
+        finally:
+            gc.enable()

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from moorage.core.errors import MoorageError
 from moorage_nodes.blocks.budget import Room
+from moorage_nodes.web import note_error
 
 log = logging.getLogger("moorage.blocks")
 STALL_SECONDS = 60.0  # a reader that takes nothing for so long is cut off
@@ -62,7 +63,7 @@ class BytesAnswer(Response):
             await send({"type": "http.response.body", "body": b""})
         except MoorageError as error:
             # The status has been sent: all that is left is to end without the end.
-            scope["moorage.error"] = error
+            note_error(scope, error)
         except TimeoutError:
             log.info("reader stalls", extra={"path": scope["path"]})
         finally:
