@@ -79,6 +79,7 @@ class Writer:
 async def collect_on(patient, stop: asyncio.Event, reports: list) -> None:
     """Collections one after the other, for whom everything is long ago."""
     hands = Hands()
+    rng = random.Random(1)  # one for all: names of objects are never used twice
     while not stop.is_set():
         hands.pass_by(100)
         collector = Collector(
@@ -90,7 +91,7 @@ async def collect_on(patient, stop: asyncio.Event, reports: list) -> None:
             incarnation=INCARNATION.encode(),
             clock=hands.read,
             monotonic=hands.monotonic,
-            rng=random.Random(1),
+            rng=rng,
         )
         reports.append(await collector.run())
 
