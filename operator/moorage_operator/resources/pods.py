@@ -12,9 +12,9 @@ PUBLIC_PORT = 8080
 INTERNAL_PORT = 9090
 USER_ID = 65532
 """Whom our containers run as, whatever their image says: the profile wants a number that is not root's."""
-SERVER_NEEDS: Mapping[str, str] = {"cpu": "20m", "memory": "96Mi"}
+SERVER_NEEDS: Mapping[str, str] = {"cpu": "10m", "memory": "96Mi"}
 """Of a server of ours that idles (58 to 66 MiB), with some air."""
-STORE_NEEDS: Mapping[str, str] = {"cpu": "50m", "memory": "256Mi"}
+STORE_NEEDS: Mapping[str, str] = {"cpu": "25m", "memory": "256Mi"}
 """Of an etcd member or a MinIO server with little in it."""
 
 
