@@ -58,13 +58,7 @@ def plan_begin_once(
         known = known_answer(view)
         if known is not None:
             return known
-        view.need_fresh([kv.key for kv in unused])
-        for kv in unused:
-            now = view.fresh(kv.key)
-            if now is not None and now.mod_revision == kv.mod_revision and not view.touched(kv.key):
-                view.require(now)
-                view.delete(kv.key)
-        view.put(keys.upload(view.namespace, answered.upload_id), upload)
+        put_in_place(view, answered.upload_id, upload, unused)
         result = msgspec.msgpack.encode(answered)
         view.put(
             keys.idempotency(view.namespace, repeat.key), Remembered(1, view.now, repeat.arguments, result)
@@ -72,6 +66,20 @@ def plan_begin_once(
         return answered
 
     return plan
+
+
+def put_in_place(view: View, upload_id: str, upload: Upload, unused: Sequence[KeyValue]) -> None:
+    """Put an upload's record, and end those in whose place it comes, if they are still as they were. The head moves
+    with it: a commit under one of those that was planned before is not carried out any more, so that nobody is told
+    of its end and sees its version afterwards.
+    """
+    view.need_fresh([kv.key for kv in unused])
+    for kv in unused:
+        now = view.fresh(kv.key)
+        if now is not None and now.mod_revision == kv.mod_revision and not view.touched(kv.key):
+            view.require(now)
+            view.delete(kv.key)
+    view.put(keys.upload(view.namespace, upload_id), upload)
 
 
 def _is_open(view: View, upload_id: str) -> bool:

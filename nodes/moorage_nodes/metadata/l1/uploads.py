@@ -1,7 +1,7 @@
 """Beginning uploads (PROTOCOL.md, Update): the version check, what is to be sent, and the upload's record.
 
-An `/update` moves no head: it reads the namespace linearizably and puts one `u/` key that did not exist. The plan in
-that record is what pins its chunks. An upload's id begins with a tag of the files that it is for, so an unused one of
+An `/update` moves no head, unless it ends an upload: it reads the namespace linearizably and puts one `u/` key that did
+not exist. The plan in that record is what pins its chunks. An upload's id begins with a tag of the files that it is for, so an unused one of
 the same files is found, and replaced, without a look at any other open upload.
 """
 
@@ -33,6 +33,7 @@ from moorage_nodes.metadata.l1.upload_repeats import (
     build_answered,
     plan_answered,
     plan_begin_once,
+    put_in_place,
 )
 from moorage_nodes.metadata.names import observe_meanings, read_names
 from moorage_nodes.metadata.records import (
@@ -46,13 +47,12 @@ from moorage_nodes.metadata.records import (
     UploadFile,
 )
 from moorage_nodes.metadata.view import NotLoaded, Plan, RangeKey, View
-from moorage_nodes.stores.contracts import Compare, Delete, KeyValue, Op, Put, absent, prefix_end, unchanged
+from moorage_nodes.stores.contracts import KeyValue, Put, absent, prefix_end
 
 # Of plans in one upload's record. With the longest ids and names of 1,000 files a record stays below 850 kB, which
 # leaves room for the commit of any one file in the transaction that rewrites it.
 MAX_RECORD_BYTES = 256 * 1024
 MAX_REPLACED = 8  # unused uploads of the same files that one /update ends
-MAX_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,20 +329,12 @@ async def _put_upload(
     server: L1, namespace: str, upload_id: str, upload: Upload, unused: Sequence[KeyValue]
 ) -> None:
     """Put the record, and end those uploads in whose place it comes, if they are still as they were."""
+    if unused:
+        await server.namespaces.change(namespace, lambda view: put_in_place(view, upload_id, upload, unused))
+        return
     key = keys.upload(namespace, upload_id)
-    compares: list[Compare] = [absent(key)]
-    writes: list[Op] = [Put(key, records.encode(upload))]
-    ended = list(unused)
-    for _ in range(MAX_ATTEMPTS):
-        done = await server.namespaces.write_aside(
-            namespace,
-            [*compares, *(unchanged(kv.key, kv.mod_revision) for kv in ended)],
-            [*writes, *(Delete(kv.key) for kv in ended)],
-        )
-        if done:
-            return
-        ended = []  # one of them was used or ended in this moment: none is in our way
-    raise StoreUnavailableError("The upload could not be begun; try again.")
+    if not await server.namespaces.write_aside(namespace, [absent(key)], [Put(key, records.encode(upload))]):
+        raise StoreUnavailableError("The upload could not be begun; try again.")
 
 
 def choose_write_pool(server: L1) -> str:

@@ -263,19 +263,38 @@ async def test_of_updates_at_once_one_upload_at_the_least_can_be_used(bed: Bed, 
 async def test_a_replacement_is_not_in_the_way_of_who_uses_the_upload_in_that_moment(bed: Bed):
     """The unused upload is used between the look at it and the write: both stay."""
     first = await bed.begin("f")
-    inner, raced = bed.engine.write_aside, []
+    inner, raced = bed.engine.change, []
 
-    async def racing(compares, writes):
+    async def racing(namespace, plan, **options):
         if not raced:
             raced.append(True)
             upload = (await bed.open_uploads())[first.id]
             key = keys.upload(NAMESPACE, first.id)
             await bed.store.transact(Txn(then=(Put(key, records.encode(upload)),)))
-        return await inner(compares, writes)
+        return await inner(namespace, plan, **options)
 
-    bed.engine.write_aside = racing
+    bed.engine.change = racing
     second = await bed.begin("f")
     assert set(await bed.open_uploads()) == {first.id, second.id}
+
+
+async def test_who_was_told_of_an_uploads_end_never_sees_its_version_afterwards(bed: Bed, other_bed: Bed):
+    """A commit has read its upload when an `/update` ends that; then it is repeated at another server."""
+    upload = (await bed.begin("f", planned=[])).id
+    inner, ended = bed.engine._group.submit, []
+
+    async def late(txn):
+        if not ended:
+            ended.append(True)
+            await other_bed.begin("f", planned=[])
+            with pytest.raises(UploadEndedError):
+                await other_bed.commit(upload, "f", 1)
+        return await inner(txn)
+
+    bed.engine._group.submit = late
+    with pytest.raises(UploadEndedError):
+        await bed.commit(upload, "f", 1)
+    assert ended
 
 
 # --- batches
