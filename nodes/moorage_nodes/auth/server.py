@@ -12,7 +12,7 @@ from moorage_nodes.auth.routes import AuthContext, internal, public
 from moorage_nodes.auth.throttle import Throttle
 from moorage_nodes.auth.users import UserDirectory, open_realm
 from moorage_nodes.livefile import LiveFile
-from moorage_nodes.metadata_store import open_metadata_store
+from moorage_nodes.metadata_store import open_over_etcd
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
 from moorage_nodes.stores.contracts import MetadataStore
@@ -23,21 +23,16 @@ async def open_server(settings: Settings, shared: Shared) -> Server[AuthContext]
     """InvalidFieldError when the settings lack `etcd` or `auth`, or the admin token file is bad;
     StoreUnavailableError when etcd cannot be reached.
     """
-    if settings.etcd is None or settings.auth is None:
-        raise InvalidFieldError("An auth server needs `etcd` and `auth` in its settings.", field="settings")
-    store = open_metadata_store(settings.etcd, shared)
-    try:
-        return await open_on(store, settings, shared)
-    except BaseException:
-        await store.close()
-        raise
+    return await open_over_etcd(
+        "An auth server", settings, shared, lambda store: open_on(store, settings, shared)
+    )
 
 
 async def open_on(store: MetadataStore, settings: Settings, shared: Shared) -> Server[AuthContext]:
     """The server over a store that is open; it closes the store."""
     auth = settings.auth
     if auth is None:
-        raise InvalidFieldError("An auth server needs `auth` in its settings.", field="settings")
+        raise InvalidFieldError("An auth server needs `auth` in its settings.", field="settings.auth")
     admin = LiveFile(Path(auth.admin_token_file), parse_admin_token)
     shared.verifier.replace_admin_digest(admin.value)
     admin.subscribe(shared.verifier.replace_admin_digest)

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 
 from moorage.core.errors import InvalidFieldError
 from moorage.core.routing import notify_prefix
-from moorage_nodes.metadata_store import open_metadata_store
+from moorage_nodes.metadata_store import open_over_etcd
 from moorage_nodes.metrics import Metrics
 from moorage_nodes.notify.clients import Clients
 from moorage_nodes.notify.delivery import Delivery
@@ -36,15 +36,12 @@ async def open_server(settings: Settings, shared: Shared) -> Server[Notifier]:
     """InvalidFieldError when the settings lack `etcd` or `notify`; StoreUnavailableError when etcd or the auth
     servers cannot be reached; WrongRealmError when the queues there are another realm's.
     """
-    if settings.etcd is None:
-        raise InvalidFieldError("A notification server needs `etcd` in its settings.", field="settings.etcd")
-    store = open_metadata_store(settings.etcd, shared)
-    try:
+
+    async def over(store: MetadataStore) -> Server[Notifier]:
         realm_id = await fetch_realm(shared.peers.auth())
         return await open_on(store, realm_id, settings, shared)
-    except BaseException:
-        await store.close()
-        raise
+
+    return await open_over_etcd("A notification server", settings, shared, over)
 
 
 async def open_on(

@@ -20,7 +20,7 @@ from moorage_nodes.metadata.l1.deletions import Deletions, Mark
 from moorage_nodes.metadata.l1.hints import Hints
 from moorage_nodes.metadata.l1.notifying import Notifying
 from moorage_nodes.metadata.namespace import Namespaces
-from moorage_nodes.metadata_store import open_metadata_store
+from moorage_nodes.metadata_store import open_over_etcd
 from moorage_nodes.peer_api import DeleteChunksAnswer, DeleteChunksRequest
 from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
@@ -43,16 +43,12 @@ async def open_server(settings: Settings, shared: Shared) -> Server[L1]:
     """InvalidFieldError when the settings lack `etcd` or `cluster`; StoreUnavailableError when etcd or the auth
     servers cannot be reached; WrongRealmError and FormatError when this server must not run on that etcd.
     """
-    if settings.etcd is None:
-        raise InvalidFieldError("An L1 server needs `etcd` in its settings.", field="settings.etcd")
-    observer = shared.metrics.store("etcd")
-    store = open_metadata_store(settings.etcd, shared)
-    try:
+
+    async def over(store: MetadataStore) -> Server[L1]:
         realm_id = await fetch_realm(shared.peers.auth())
-        return await open_on(store, realm_id, settings, shared, observer)
-    except BaseException:
-        await store.close()
-        raise
+        return await open_on(store, realm_id, settings, shared, shared.metrics.store("etcd"))
+
+    return await open_over_etcd("An L1 server", settings, shared, over)
 
 
 async def open_on(

@@ -9,7 +9,7 @@ from moorage_nodes.metadata.l2.contents import Contents
 from moorage_nodes.metadata.l2.listing import Listing
 from moorage_nodes.metadata.l2.routes import L2, internal, public
 from moorage_nodes.metadata.namespace import Namespaces
-from moorage_nodes.metadata_store import open_metadata_store
+from moorage_nodes.metadata_store import open_over_etcd
 from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
@@ -27,15 +27,12 @@ async def open_server(settings: Settings, shared: Shared) -> Server[L2]:
     """InvalidFieldError when the settings lack `etcd` or `cluster`; StoreUnavailableError when etcd or the auth
     servers cannot be reached; WrongRealmError and FormatError when this server must not run on that etcd.
     """
-    if settings.etcd is None:
-        raise InvalidFieldError("An L2 server needs `etcd` in its settings.", field="settings.etcd")
-    store = open_metadata_store(settings.etcd, shared)
-    try:
+
+    async def over(store: MetadataStore) -> Server[L2]:
         realm_id = await fetch_realm(shared.peers.auth())
         return await open_on(store, realm_id, settings, shared)
-    except BaseException:
-        await store.close()
-        raise
+
+    return await open_over_etcd("An L2 server", settings, shared, over)
 
 
 async def open_on(store: MetadataStore, realm_id: str, settings: Settings, shared: Shared) -> Server[L2]:

@@ -8,7 +8,7 @@ from moorage_nodes.metadata.cluster import open_identity
 from moorage_nodes.metadata.l3.pools import read_pools_left
 from moorage_nodes.metadata.l3.registry import Registry
 from moorage_nodes.metadata.l3.routes import L3, internal, public
-from moorage_nodes.metadata_store import open_metadata_store
+from moorage_nodes.metadata_store import open_over_etcd
 from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
@@ -21,16 +21,12 @@ async def open_server(settings: Settings, shared: Shared) -> Server[L3]:
     """InvalidFieldError when the settings lack `etcd` or `cluster`; StoreUnavailableError when etcd or the auth
     servers cannot be reached; WrongRealmError and FormatError when this server must not run on that etcd.
     """
-    if settings.etcd is None:
-        raise InvalidFieldError("An L3 server needs `etcd` in its settings.", field="settings.etcd")
-    observer = shared.metrics.store("etcd")
-    store = open_metadata_store(settings.etcd, shared)
-    try:
+
+    async def over(store: MetadataStore) -> Server[L3]:
         realm_id = await fetch_realm(shared.peers.auth())
-        return await open_on(store, realm_id, settings, shared, observer)
-    except BaseException:
-        await store.close()
-        raise
+        return await open_on(store, realm_id, settings, shared, shared.metrics.store("etcd"))
+
+    return await open_over_etcd("An L3 server", settings, shared, over)
 
 
 async def open_on(
