@@ -1,5 +1,6 @@
 """Tests of the operator on a real kube-apiserver. No kubelet and no controllers run: tests set what those would set."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -25,8 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(TEST_SECONDS, func_only=True))
 
 
+@pytest.fixture(scope="session")
+async def closing() -> AsyncIterator[None]:
+    """TLS connections that were closed are gone some rounds of the loop later: it must not end before."""
+    yield
+    await asyncio.sleep(0.5)
+
+
 @pytest.fixture
-async def kube(api_server: ApiServer) -> AsyncIterator[Kube]:
+async def kube(api_server: ApiServer, closing: None) -> AsyncIterator[Kube]:
     """All rights, no gate."""
     client = PatientKube(connect(api_server))
     yield client
