@@ -91,6 +91,9 @@ class Tables:
         self.objects = Partitions()  # (pool, object, offset, size, digest, is damaged, revision)
         self.names = Partitions()  # digests that names mean
         self.directories: dict[int, tuple[int, int]] = {hash(self.root): (0, LIVE)}  # id → parent, state
+        self.made: dict[
+            int, int
+        ] = {}  # directory → the newest entry that made it: its id may have begun anew
         self.head: Head | None = None
         self.first_sequence = self.last_sequence = 0
         self.pending: dict[str, str] = {}  # notification id → node
@@ -191,6 +194,8 @@ class Tables:
         effect = _EFFECTS.get(entry.type)
         if entry.type == "delete":
             effect = SAME if entry.state == DELETED else RAISED
+        if effect == MADE and entry.kind == DIRECTORY:
+            self.made[hash(entry.id)] = sequence
         if effect is not None:
             self._add(
                 (ENTRY, entry.id, sequence, effect, entry.version, entry.state, entry.parent, entry.name)

@@ -122,6 +122,7 @@ class _LetGo:
 
     def __init__(self, tables: Tables) -> None:
         self._directories = tables.directories
+        self._made = tables.made
         self._known: dict[int, bool] = {hash(tables.root): False}
 
     def __call__(self, parent: str) -> bool:
@@ -139,6 +140,21 @@ class _LetGo:
             at = found[0]
         self._known.update(dict.fromkeys(chain, known))
         return known
+
+    def has_gone_since(self, parent: str, sequence: int) -> bool:
+        """Whether what lay in `parent` when the entry `sequence` was written has gone with it, or with something above
+        it: also where a new directory has taken the id of one that has gone.
+        """
+        if self(parent):
+            return True
+        at = hash(parent)
+        for _ in range(len(self._directories)):
+            if self._made.get(at, 0) > sequence:
+                return True
+            if at not in self._directories:
+                break
+            at = self._directories[at][0]
+        return False
 
 
 # --- nodes ---------------------------------------------------------------------------------------------------
@@ -179,7 +195,7 @@ def _check_left(tables: Tables, part: _Part, let_go: _LetGo) -> None:
         for row in rows:
             findings.add("manifest_leftover", namespace, f"{node_id} version {row[2]}")
     for node_id, row in part.journal.items():
-        if row[5] == LIVE and not let_go(row[6]):
+        if row[5] == LIVE and not let_go.has_gone_since(row[6], row[2]):
             findings.add(
                 "node_missing", namespace, node_id, f"Entry {row[2]} of the feed is the newest about it."
             )

@@ -64,11 +64,14 @@ class Written:
 
 
 def plan_enqueue(ask: Ask, standing: Standing, *, due: int, deadline: int, limit: int) -> Written | None:
-    """None when it stands already, or did. A client whose queue is full is told to start over instead, and nothing
-    more is kept for it until then: so what a user's clients leave behind is bounded.
+    """None when it stands already. A client whose queue is full is told to start over instead, and nothing more is
+    kept for it until then: so what a user's clients leave behind is bounded.
+
+    When it was settled L1 has forgotten so (its store was restored, say), or asks late: it is open again, and L1 is
+    told the outcome once more when that is due, which it is unless the deletion was cancelled.
     """
     if standing.notification is not None:
-        return None
+        return _open_again(standing.notification, standing.queues)
     queues = standing.queues
     sequence = queues.sequence + 1
     clients = dict(queues.clients)
@@ -96,6 +99,15 @@ def plan_enqueue(ask: Ask, standing: Standing, *, due: int, deadline: int, limit
     )
     after = Queues(1, sequence, queues.open + 1, clients)
     return Written(notification, after, due=notification.due)
+
+
+def _open_again(notification: Notification, queues: Queues) -> Written | None:
+    """The inverse of `plan_settle`."""
+    if not notification.settled:
+        return None
+    clients = _count(queues, notification.sequence, notification.waiting, 1)
+    after = Queues(1, queues.sequence, queues.open + 1, clients)
+    return Written(replace(notification, settled=False), after, due=notification.due)
 
 
 def plan_acknowledge(client_id: str, standing: Standing) -> Written | None:
@@ -130,11 +142,15 @@ def plan_settle(standing: Standing) -> Written | None:
 
 def _without(queues: Queues, sequence: int, client_ids: Sequence[str]) -> dict[str, Waiting]:
     """The clients' queues when this notification waits no more for `client_ids`."""
+    return _count(queues, sequence, client_ids, -1)
+
+
+def _count(queues: Queues, sequence: int, client_ids: Sequence[str], more: int) -> dict[str, Waiting]:
     clients = dict(queues.clients)
     for client_id in client_ids:
-        mine = clients.get(client_id)
-        if mine is not None and sequence > mine.behind:
-            clients[client_id] = replace(mine, count=max(0, mine.count - 1))
+        mine = clients.get(client_id, Waiting())
+        if sequence > mine.behind:
+            clients[client_id] = replace(mine, count=max(0, mine.count + more))
     return clients
 
 
@@ -214,7 +230,9 @@ class Queue:
         self._memory = _Memory(store, monotonic)
 
     async def enqueue(self, ask: Ask) -> None:
-        """Have the clients told. Durable when it returns; the same again changes nothing, also when it is over."""
+        """Have the clients told. Durable when it returns; the same again changes nothing, and when it is over has L1
+        told the outcome once more.
+        """
         clock_key = keys.CLOCK
         deadline = int((self._clock() + self._ack_deadline) * 1000)
 

@@ -14,6 +14,8 @@ from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import (
     CHUNK_CONDEMNED,
     CHUNK_DAMAGED,
+    DIRECTORY,
+    LIVE,
     Child,
     Chunk,
     Head,
@@ -92,6 +94,25 @@ async def test_a_lost_node_is_named(healthy):
     await healthy.delete(node_of(healthy, "g"))
     found = await healthy.found()
     assert found == {"child_dangling": [f"{root_id(healthy.namespace)}/g"], "node_missing": ["g"]}
+
+
+@pytest.mark.parametrize(
+    ("order", "missing"), [(["old", "within", "anew"], []), (["old", "anew", "within"], ["within"])]
+)
+async def test_what_lay_in_a_directory_whose_id_began_anew_is_not_missed(healthy, order, missing):
+    """The trash let go of the first directory, and of what was below it, without a word in the feed."""
+    namespace, root = healthy.namespace, root_id(healthy.namespace)
+    kv = await healthy.bed.l1.store.get(keys.head(namespace))
+    head = records.decode(Head, kv.value)
+    places = {"old": ("again", root, "o"), "within": ("within", "again", "w"), "anew": ("again", root, "n")}
+    for number, what in enumerate(order, head.sequence + 1):
+        node_id, parent, name = places[what]
+        entry = JournalEntry(1, "create", node_id, DIRECTORY, parent, name, 0, LIVE)
+        await healthy.put(keys.journal(namespace, number), entry)
+    await healthy.put(keys.head(namespace), Head(sequence=head.sequence + 3, generation=head.generation))
+    await healthy.put(node_of(healthy, "again"), Node(1, DIRECTORY, root, "n", LIVE, 0, 0))
+    await healthy.put(keys.child(namespace, root, "n"), Child(1, DIRECTORY, "again"))
+    assert await healthy.found() == ({"node_missing": missing} if missing else {})
 
 
 async def test_a_lost_directory_is_named_by_what_lies_in_it(healthy):

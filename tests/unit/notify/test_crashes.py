@@ -225,8 +225,8 @@ async def test_steps_repeated_and_late_change_nothing(scenario: str):
     before = await everything(world.tree), await everything(world.queues)
     ask = Ask(NAMESPACE, notification_id, "c1", "f", "file", ["a", "b"])
     for side in (world.side, world.healthy):
-        await side.queue.enqueue(ask)
         await side.queue.acknowledge(NAMESPACE, notification_id, "a")
+        await side.queue.enqueue(ask)  # opens it again, until L1 has been told
         await side.report(NAMESPACE, notification_id, None)
         await side.settling.settle(NAMESPACE, notification_id)
         await side.bed.deletions.advance(NAMESPACE, notification_id)

@@ -36,6 +36,11 @@ async def all_keys(store) -> list[bytes]:
     return [kv.key for kv in found.kvs if kv.key != keys.CLOCK]
 
 
+async def all_values(store) -> dict[bytes, bytes]:
+    found, _ = await store.range(b"\0", b"\xff")
+    return {kv.key: kv.value for kv in found.kvs}
+
+
 async def dues(queue: Queue, until: int) -> list[str]:
     return [each for _, _, each in await queue.due(until, 100)]
 
@@ -108,10 +113,25 @@ async def test_what_is_settled_is_remembered_and_told_to_nobody(queue, other, as
     late = await other.acknowledge("ann", "n1", "b")
     assert late.settled
     assert late.waiting == ["b"]
-    await other.enqueue(ask("n1"))  # L1 asks again, late
     await other.settle("ann", "n1")
     assert await waiting(queue, "b") == []
     assert await all_keys(store) == [keys.notification("ann", "n1")]
+
+
+async def test_l1_that_asks_for_what_is_settled_is_told_the_outcome_again(queue, other, ask, store):
+    """Its store was restored from a time before, say: else it would wait until this is forgotten, for days."""
+    await queue.enqueue(ask("n0", "b"))
+    await queue.enqueue(ask("n1", "a", "b"))
+    await queue.acknowledge("ann", "n1", "a")
+    await queue.settle("ann", "n1")
+    before = await all_values(store)
+    await other.enqueue(ask("n1", "a", "b"))
+    again = await queue.get("ann", "n1")
+    assert (again.settled, again.acknowledged, again.waiting) == (False, ["a"], ["b"])
+    assert await dues(queue, again.due) == ["n0", "n1"]
+    assert (await store.get(keys.notification("ann", "n1"))).lease == 0
+    await queue.settle("ann", "n1")
+    assert await all_values(store) == before
 
 
 async def test_withdrawn_is_settled_without_an_outcome(queue, ask):
