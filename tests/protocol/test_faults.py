@@ -171,6 +171,7 @@ class Traffic:
     def __init__(self, user: User) -> None:
         self.user = user
         self.written: dict[str, bytes] = {}
+        self.acknowledged: list[str] = []
         self.problem: BaseException | None = None
         self._done = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(3)]
@@ -184,6 +185,13 @@ class Traffic:
         self._done.set()
         for thread in self._threads:
             thread.join()
+
+    def wait_for_more(self, count: int) -> None:
+        """Until so many more files are acknowledged, or one is not."""
+        enough = len(self.acknowledged) + count
+        wait_until(
+            lambda: self.problem or len(self.acknowledged) >= enough, 60, f"{count} more files are written"
+        )
 
     def _run(self, worker: int) -> None:
         try:
@@ -204,6 +212,7 @@ class Traffic:
         done = until_ok(lambda: user.commit(file_id, begun["upload_token"], base + 1, chunks=[name]))
         assert done["version"] == base + 1
         self.written[file_id] = text
+        self.acknowledged.append(file_id)
         until_ok(lambda: user.l1.get(f"/files/{file_id}/metadata"))
         listed = until_ok(lambda: user.l2.get(f"/files/{file_id}/chunks"))["chunks"]
         assert [each["hash"] for each in listed] == [name]
@@ -228,12 +237,11 @@ def test_a_replica_that_ends_costs_a_client_that_tries_again_nothing(
 ):
     login = {"username": user.username, "password": user.password}
     with Traffic(user) as traffic:
-        time.sleep(0.7)
+        traffic.wait_for_more(5)
         end_replica(frail_store, role, how)
         until_ok(lambda: frail_store.front().post("/auth", json=login))
-        time.sleep(0.7)
+        traffic.wait_for_more(10)
     assert traffic.problem is None, repr(traffic.problem)
-    assert len(traffic.written) >= 10
     for file_id, text in traffic.written.items():
         assert user.read(file_id) == text
 
