@@ -64,10 +64,10 @@ async def test_a_process_whose_kopf_tells_nothing_ends_and_one_that_is_told_goes
         grant(api_server, namespace, ("secrets", "own"))
     else:
         grant(api_server, namespace)
-    process = start(bed, tmp_path, seconds=2 if deaf else 6)  # a slow machine must not look deaf
+    process = start(bed, tmp_path, seconds=2 if deaf else 12)  # a slow machine must not look deaf
     try:
         number = 0
-        while process.poll() is None and number < 16:
+        while process.poll() is None and number < (16 if deaf else 28):
             number += 1
             # Something changes all the time.
             await bed.put(build_cluster(retention={"versions": number}))
