@@ -92,17 +92,25 @@ class Device:
         base = await self._base_of(file_id)
         parts = [chunk_of(number) for number in self.rng.sample(SPARE, 3)]
         op = await self.save_as(file_id, base, parts, "spare", self._place_of_new())
-        if op.acknowledged:
-            self.world.collector_wanted.set()
-            await asyncio.sleep(self.rng.uniform(0.0, 0.3))
-            await self.save_as(file_id, base + 1, parts, self.rng.choice(["planned", "reuse"]), {})
+        if not op.acknowledged:
+            return
+        form = self.rng.choice(["planned", "raced"])
+        if form == "planned":
+            await self._have_collected()
+        await self.save_as(file_id, base + 1, parts, form, {})
+
+    async def _have_collected(self) -> None:
+        """A collection begins, and is somewhere on its way."""
+        self.world.collector_wanted.set()
+        await asyncio.sleep(self.rng.uniform(0.0, 0.2))
 
     async def save_as(
         self, file_id: str, base: int, parts: Sequence[bytes], form: str, place: Mapping[str, str]
     ) -> Operation:
         """A new version, in one of the forms that the protocol has: `planned`, `named` (so too, with names of its
         own), `short`, `unnamed` (so too, and the commit names nothing), `reuse` (short, in the hope that the chunks
-        are held already), `spare` (short, and the commit names the first chunk alone).
+        are held already), `raced` (so too, and a collection begins before the commit), `spare` (short, and the commit
+        names the first chunk alone).
         """
         op = self.begin("save", file_id)
         update: dict[str, Any] = {"client_version": base, **place}
@@ -118,10 +126,10 @@ class Device:
         token = begun["upload_token"]
         wanted = (
             parts
-            if form in {"short", "unnamed", "reuse", "spare"}
+            if form in {"short", "unnamed", "reuse", "raced", "spare"}
             else self._required(begun["required_chunks"], parts, names)
         )
-        if form == "reuse":
+        if form in {"reuse", "raced"}:
             for part in parts:
                 self.history.blobs[hashlib.sha256(part).digest()] = part
         elif not await self._store(op, token, wanted):
@@ -130,7 +138,9 @@ class Device:
         commit: dict[str, Any] = {"upload_token": token, "new_version": base + 1, "attrs": {"type": op.id}}
         if form == "spare":
             parts = parts[:1]
-        if form in {"short", "reuse", "spare"}:
+        if form == "raced":
+            await self._have_collected()
+        if form in {"short", "reuse", "raced", "spare"}:
             commit["chunks"] = [format_hash(hashlib.sha256(part).digest()) for part in parts]
         await self._commit(op, file_id, base + 1, commit, parts, names)
         return op
