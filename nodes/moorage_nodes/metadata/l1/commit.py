@@ -5,8 +5,8 @@ gives bytes, writes the journal entry, and ends the upload with the last of its 
 committed exactly when the upload's record holds it no more and the manifest of its new version names the upload:
 that is how the same commit again finds its own answer.
 
-The upload's record is compared only where it is written anew. Where it is deleted no compare is needed: commits of
-one upload are ordered by the head, and to an `/update` that ends an unused upload in that instant we were first.
+The upload's record is compared only where it is written anew. Where it is deleted no compare is needed: the head orders
+the commits of one upload, and every `/update` that ends an upload in whose place it comes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
