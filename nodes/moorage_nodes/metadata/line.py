@@ -15,8 +15,6 @@ MAX_BATCH_PLANS = 256
 MAX_ATTEMPTS = 40
 CONTENDED = "Too many others change this tree at the same time; try again."
 MAX_UNDER_WAY = 2
-SPLIT_FROM = 32
-"""So many that wait while nothing is under way go in two halves: the second is planned while the store has the first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -106,12 +104,8 @@ class Line:
 
     def take(self) -> list[Waiting[Any]]:
         """Those who go together next."""
-        count = len(self.waiting)
-        if count >= SPLIT_FROM and not self.under_way:
-            count //= 2
-        count = min(count, MAX_BATCH_PLANS)
-        taken = self.waiting[:count]
-        del self.waiting[:count]
+        taken = self.waiting[:MAX_BATCH_PLANS]
+        del self.waiting[:MAX_BATCH_PLANS]
         return taken
 
     def hand_back(self, batch: list[Waiting[Any]], rest: Sequence[Waiting[Any]]) -> None:
