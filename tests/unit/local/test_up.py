@@ -131,10 +131,19 @@ def processes_on(up: Up) -> list[Process]:
 
 
 def take(ports: Iterable[int]) -> Iterator[socket.socket]:
-    """Listen on these, but for those that somebody else has taken meanwhile."""
+    """Listen on these, but for those that somebody else has taken meanwhile. A process that was killed is gone from the
+    list a moment before its sockets are closed.
+    """
+    patience = time.monotonic() + 5
     for port in ports:
-        with contextlib.suppress(OSError):
-            yield socket.create_server(("127.0.0.1", port))
+        while True:
+            try:
+                yield socket.create_server(("127.0.0.1", port))
+            except OSError:
+                if time.monotonic() < patience:
+                    time.sleep(0.05)
+                    continue
+            break
 
 
 def assert_nothing_is_left(up: Up, tree: list[Process]) -> None:
