@@ -195,6 +195,8 @@ class Collector:
                 await sweep.sweep_lists()
                 await sweep.sweep_objects(listed, named)
             except (DamagedTreeError, FormatError, NamespaceBusyError) as error:
+                # What looks damaged to one that stood still for too long may be what the next one has let go.
+                await tenure.check(self._incarnation)
                 report.skipped[namespace] = error.detail
                 log.error(  # noqa: TRY400 the reason says it all
                     "namespace left out", extra={"namespace": namespace, "reason": error.detail}
