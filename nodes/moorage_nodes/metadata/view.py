@@ -5,7 +5,7 @@ result or raises a `MoorageError` to refuse. When it reads what is not loaded ye
 engine (namespace.py) loads that and runs the plan again from its start. So plans hold all the rules and no I/O.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -113,7 +113,6 @@ class View:
         self.compares: dict[bytes, int | bytes] = {}  # keys beside the head: a revision, or a value
         self.follows = None if before is None else before.build_head()
         self.before: Mapping[bytes, bytes | None] = {} if before is None else before.writes
-        self._aside_before = [key for key in self.before if key[self.kind_at] in keys.ASIDE]
         self.began: int = state.head.sequence if before is None else before.sequence
         self.sequence: int = self.began
         self._layer: _Layer | None = None
@@ -123,7 +122,7 @@ class View:
         self.state = state
         for key in self.before:
             self.fresh_values.pop(key, None)
-        self.follows, self.before, self._aside_before = None, {}, []
+        self.follows, self.before = None, {}
 
     def build_head(self) -> Head:
         """The head that this attempt leaves behind."""
@@ -186,6 +185,10 @@ class View:
         except KeyError:
             raise NotLoaded((key,)) from None
 
+    def written_within(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+        """What earlier plans of this attempt wrote in [start, end), which `range` does not show; None: deleted."""
+        return ((key, data) for key, data in self.writes.items() if start <= key < end)
+
     def fresh(self, key: bytes) -> KeyValue | None:
         """A key that the head does not govern (uploads): read in this attempt."""
         if key in self.before:
@@ -201,7 +204,7 @@ class View:
             raise NotLoaded(missing)
 
     def fresh_range(self, key: RangeKey) -> tuple[KeyValue, ...]:
-        if any(key.start <= written < key.end for written in self._aside_before):
+        if any(key.start <= written < key.end for written in self.before):
             raise NotSettled
         try:
             return self.fresh_ranges[key]

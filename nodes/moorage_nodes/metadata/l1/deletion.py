@@ -110,8 +110,7 @@ def _holds_something(view: View, directory_id: str) -> bool:
     start, end = keys.children_range(view.namespace, directory_id)
     if view.range(RangeKey(start, end, 1)):
         return True
-    # Ranges are as of the head: what earlier plans of this attempt put there is looked for by itself.
-    return any(start <= key < end and data is not None for key, data in view.writes.items())
+    return any(data is not None for _, data in view.written_within(start, end))
 
 
 def _refuse_other_deletion(node_id: str, node: Node) -> None:

@@ -59,8 +59,7 @@ def observe_told_clients(view: View, but_for: str) -> list[str]:
 def _observe_devices(view: View) -> dict[str, Device]:
     start, end = keys.devices_range(view.namespace)
     found: dict[bytes, bytes | None] = {kv.key: kv.value for kv in view.range(RangeKey(start, end))}
-    # Ranges are as of the head: what earlier plans of this attempt did to devices is looked for by itself.
-    found.update((key, data) for key, data in view.writes.items() if start <= key < end)
+    found.update(view.written_within(start, end))
     return {
         keys.parse_client_id(key): records.decode(Device, data)
         for key, data in sorted(found.items())
