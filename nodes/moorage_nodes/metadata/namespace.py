@@ -154,10 +154,11 @@ class Namespaces:
     async def _work(self, namespace: str, line: Line) -> None:
         """Plan those who wait as one transaction and see it through; once it is sent the next worker begins."""
         batch = line.take()
-        flight = None
         try:
-            if batch:
-                flight = await self._plan(namespace, line, batch)
+            try:
+                flight = await self._plan(namespace, line, batch) if batch else None
+            finally:
+                line.planning = False
             if flight is not None:
                 await self._fly(namespace, line, flight)
         except MoorageError as error:
@@ -165,8 +166,6 @@ class Namespaces:
             line.fail_behind(error)
         except Exception as error:  # noqa: BLE001 - no caller may wait for ever
             self._fail(namespace, batch, error)
-        if flight is None:
-            line.planning = False
         # No await between the last look at the line and this: nothing can slip in.
         self._begin(namespace, line)
         if line.is_over():
@@ -230,7 +229,6 @@ class Namespaces:
         """Send a transaction, and tell those who wait for it; when it was not carried out they go back into the line."""
         view = flight.view
         txn = self._build_txn(view)
-        line.planning = False
         line.under_way += 1
         line.newest = flight
         self._begin(namespace, line)
