@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from moorage.core.routing import RoutingTable
 from moorage_operator.reconcile.servers import RegistryReport, StoringReport
-from moorage_operator.reconcile.verdicts import ASK_SECONDS, POLL_SECONDS, Verdict
+from moorage_operator.reconcile.verdicts import ASK_SECONDS, POLL_SECONDS, Verdict, why_unknown
 
 QUIET_SECONDS = 120.0
 """More than a call between servers or a request to etcd takes, and than a pod that ends is given."""
@@ -41,14 +41,9 @@ def judge_chunks(
     route = announced.cluster(question.server_key)
     if route is not None and question.pool in route.write_pools:
         return _open(question, "the routes are about to change")
-    silent = sum(report is None for report in storing)
-    if not storing or silent:
-        which = (
-            f"{silent} of {len(storing)} block servers did not answer"
-            if storing
-            else "no block server is there"
-        )
-        return _open(question, f"could not be asked: {which}, which is tried again by itself")
+    unknown = why_unknown("block", storing)
+    if unknown is not None:
+        return _open(question, f"could not be asked: {unknown}, which is tried again by itself")
     known = [report for report in storing if report is not None]
     if any(question.server_key in one.takes or one.routing < announced.revision for one in known):
         return _open(question, "block servers take up the new routes first")

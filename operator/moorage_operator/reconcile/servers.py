@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import aiohttp
 import msgspec
@@ -13,6 +13,7 @@ from moorage_operator.resources.etcd import METRICS_PORT
 from moorage_operator.resources.pods import INTERNAL_PORT
 
 ASK_SECONDS = 3.0
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,11 @@ class StoringReport:
     routing: int
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(msgspec.Struct, frozen=True):
     """What a collection left of a cluster in a pool: chunk records and objects."""
 
-    chunks: int
-    objects: int
+    chunks: Annotated[int, msgspec.Meta(ge=0)]
+    objects: Annotated[int, msgspec.Meta(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,13 @@ class HttpServers:
             await self._session.close()
 
 
+def _decode(answer: bytes, kind: type[S]) -> S | None:
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 class _Counted(msgspec.Struct):
     of: dict[str, int]
     age_seconds: Annotated[float, msgspec.Meta(ge=0)]
@@ -155,9 +162,8 @@ class _AuthStatus(msgspec.Struct):
 
 def parse_users(answer: bytes) -> UsersReport | None:
     """Of the body of an auth server's `/status`; None for anything else."""
-    try:
-        status = msgspec.json.decode(answer, type=_AuthStatus)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    status = _decode(answer, _AuthStatus)
+    if status is None:
         return None
     counted = status.users
     if counted is None:
@@ -173,21 +179,15 @@ class _BlockStatus(msgspec.Struct):
 
 def parse_storing(answer: bytes) -> StoringReport | None:
     """Of the body of a block server's `/status`; None for anything else."""
-    try:
-        status = msgspec.json.decode(answer, type=_BlockStatus)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    status = _decode(answer, _BlockStatus)
+    if status is None:
         return None
     return StoringReport(status.takes, status.routing_revision)
 
 
-class _Left(msgspec.Struct):
-    chunks: Annotated[int, msgspec.Meta(ge=0)]
-    objects: Annotated[int, msgspec.Meta(ge=0)]
-
-
 class _Collection(msgspec.Struct):
     began: int
-    left: dict[str, _Left]
+    left: dict[str, Left]
 
 
 class _RegistryStatus(msgspec.Struct):
@@ -198,15 +198,13 @@ class _RegistryStatus(msgspec.Struct):
 
 def parse_registry(answer: bytes) -> RegistryReport | None:
     """Of the body of an L3 server's `/status`; None for anything else."""
-    try:
-        status = msgspec.json.decode(answer, type=_RegistryStatus)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    status = _decode(answer, _RegistryStatus)
+    if status is None:
         return None
     last = status.collection
     if last is None:
         return RegistryReport(status.revision, 0, None)
-    left = {pool: Left(one.chunks, one.objects) for pool, one in last.left.items()}
-    return RegistryReport(status.revision, last.began, left)
+    return RegistryReport(status.revision, last.began, last.left)
 
 
 def _integer(value: object) -> int | None:

@@ -7,21 +7,16 @@ nobody is made on a cluster in the moment that it goes. What is not known is ref
 from collections.abc import Sequence
 
 from moorage_operator.reconcile.servers import UsersReport
-from moorage_operator.reconcile.verdicts import ASK_SECONDS, POLL_SECONDS, Verdict
+from moorage_operator.reconcile.verdicts import ASK_SECONDS, POLL_SECONDS, Verdict, why_unknown
 
 
 def judge_users(server_key: str, reports: Sequence[UsersReport | None], closed_for: float | None) -> Verdict:
     """`reports` are of every auth server that there is, all of them of the newest settings; `closed_for`: for how many
     seconds it has been known that none of them puts new users on the cluster, None when it has not.
     """
-    silent = sum(report is None for report in reports)
-    if not reports or silent:
-        which = (
-            f"{silent} of {len(reports)} auth servers did not answer"
-            if reports
-            else "no auth server is there"
-        )
-        why = f"whether it has users could not be asked ({which}), which is tried again by itself"
+    unknown = why_unknown("auth", reports)
+    if unknown is not None:
+        why = f"whether it has users could not be asked ({unknown}), which is tried again by itself"
         return Verdict(why, closed=False, again=ASK_SECONDS)
     known = [report for report in reports if report is not None]
     if any(server_key in report.placing for report in known):

@@ -3,7 +3,7 @@
 In memory alone: another process asks anew.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,6 +25,14 @@ class Verdict:
     closed: bool
     again: float | None
     mark: int | None = None
+
+
+def why_unknown(role: str, reports: Sequence[object | None]) -> str | None:
+    """Why nothing can be judged by the reports of all servers of a role; None when each of them has answered."""
+    if not reports:
+        return f"no {role} server is there"
+    silent = sum(report is None for report in reports)
+    return f"{silent} of {len(reports)} {role} servers did not answer" if silent else None
 
 
 class Verdicts(Generic[C]):
