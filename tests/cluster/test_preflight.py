@@ -1,11 +1,9 @@
 """What a person hears of a store that does not work: the real preflight against a real S3, run as a kubelet would."""
 
 import asyncio
-import contextlib
 import datetime as dt
 import json
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from operator_bed.bed import Bed
 from operator_bed.manifests import build_access_point, build_cluster, build_pool
 from real_servers.engines import S3
+from real_servers.hanging import hanging
 
 from moorage_operator.kube.kinds import CONFIG_MAP, JOB, POD, Kind
 from moorage_operator.reconcile import reconciler
@@ -101,23 +100,6 @@ class Kubelet:
     async def _set_status(self, kind: Kind, name: str, status: dict[str, Any]) -> None:
         path = kind.path(self._bed.namespace, name, "status")
         await self._bed.kube._request("PATCH", path, {"status": status}, "application/merge-patch+json")
-
-
-@contextlib.asynccontextmanager
-async def hanging() -> AsyncIterator[str]:
-    """Takes connections and requests, and never answers."""
-    released = asyncio.Event()
-
-    async def wait(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await released.wait()
-        writer.close()
-
-    server = await asyncio.start_server(wait, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        released.set()
-        server.close()
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """`moorage-nodes preflight` as a process, against real S3 servers and against what only looks like one."""
 
 import asyncio
-import contextlib
 import datetime as dt
 import ipaddress
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from real_servers.engines import S3, run_minio
+from real_servers.hanging import hanging
 from real_servers.server import free_ports
 
 from moorage_nodes.preflight.checks import Preflight, UnsuitableStoreError
@@ -150,23 +149,6 @@ async def test_nobody_there_is_named(tmp_path):
     (port,) = free_ports(1)
     code, result, _ = await preflight(tmp_path, f"http://127.0.0.1:{port}", "bucket", "key", SECRET)
     assert (code, result["step"], result["reason"]) == (1, "put", "Unreachable")
-
-
-@contextlib.asynccontextmanager
-async def hanging() -> AsyncIterator[str]:
-    """Takes connections and requests, and never answers."""
-    released = asyncio.Event()
-
-    async def wait(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await released.wait()
-        writer.close()
-
-    server = await asyncio.start_server(wait, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        released.set()
-        server.close()
 
 
 @pytest.mark.parametrize("make_bucket", [False, True])
