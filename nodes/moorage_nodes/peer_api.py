@@ -293,3 +293,16 @@ class SeeClientRequest(Struct, kw_only=True, frozen=True):
 
 class SeeClientAnswer(Struct, kw_only=True, frozen=True):
     registered: bool
+
+
+class TellDeletionRequest(Struct, kw_only=True, frozen=True):
+    """`POST /internal/tell_deletion` (L1): a client knows of a deletion that the notifier has not heard of."""
+
+    namespace: str
+    notification_id: str
+
+
+class TellDeletionAnswer(Struct, kw_only=True, frozen=True):
+    """`waits`: whether the deletion waits for its clients; the notifier has been told of it then."""
+
+    waits: bool

@@ -21,11 +21,19 @@ ROUNDS = 12
 
 @dataclasses.dataclass(frozen=True)
 class Committed:
-    """What a transaction that succeeded relied on and did; `writes` None is a deletion."""
+    """What a transaction that succeeded relied on and did; `writes` None is a deletion.
+
+    To delete what is not there is to write nothing: etcd counts no revision for it and answers with the newest, which
+    is another transaction's.
+    """
 
     revision: int
     read: dict[bytes, bytes | None]
     writes: dict[bytes, bytes | None]
+
+    @property
+    def changes(self) -> dict[bytes, bytes | None]:
+        return {key: value for key, value in self.writes.items() if (value, self.read[key]) != (None, None)}
 
 
 class Sizes:
@@ -61,22 +69,32 @@ async def work(store, group, rng: random.Random, name: str, done: list[Committed
 
 def find_violation(done: list[Committed]) -> str | None:
     """Replay by revision. Members of one outer transaction share a revision, and then nobody may have relied on
-    what another of them wrote: only so is every order of them a serial one.
+    what another of them wrote: only so is every order of them a serial one. Who changed nothing came behind them.
     """
     state: dict[bytes, bytes | None] = {}
     by_revision: dict[int, list[Committed]] = {}
     for committed in done:
         by_revision.setdefault(committed.revision, []).append(committed)
     for revision in sorted(by_revision):
-        for committed in by_revision[revision]:
-            for key, value in committed.read.items():
-                if state.get(key) != value:
-                    return f"at {revision} {key!r} was {state.get(key)!r}, not {value!r}"
-            for other in by_revision[revision]:
-                if other is not committed and set(other.writes) & set(committed.read):
+        writers = [committed for committed in by_revision[revision] if committed.changes]
+        for committed in writers:
+            if (stale := find_stale(committed, state)) is not None:
+                return stale
+            for other in writers:
+                if other is not committed and set(other.changes) & set(committed.read):
                     return f"at {revision} one relied on what another wrote"
+        for committed in writers:
+            state.update(committed.changes)
         for committed in by_revision[revision]:
-            state.update(committed.writes)
+            if not committed.changes and (stale := find_stale(committed, state)) is not None:
+                return stale
+    return None
+
+
+def find_stale(committed: Committed, state: dict[bytes, bytes | None]) -> str | None:
+    for key, value in committed.read.items():
+        if state.get(key) != value:
+            return f"at {committed.revision} {key!r} was {state.get(key)!r}, not {value!r}"
     return None
 
 
@@ -111,10 +129,19 @@ async def test_any_mix_ends_as_a_serial_order(stores):
     found, _ = await stores[0].range(KEYS[0], b"z")
     state: dict[bytes, bytes | None] = {}
     for committed in sorted(done, key=lambda c: c.revision):
-        state |= committed.writes
+        state |= committed.changes
     assert {kv.key: kv.value for kv in found.kvs} == {
         key: value for key, value in state.items() if value is not None
     }
+
+
+def test_who_deletes_what_is_not_there_comes_behind_those_whose_revision_is_told():
+    """Such a transaction may read what the revision wrote, and what it "deleted" may have been relied on."""
+    writer = Committed(5, {b"a": None, b"b": None}, {b"a": b"1"})
+    idle = Committed(5, {b"a": b"1", b"b": None}, {b"b": None})
+    assert find_violation([idle, writer]) is None
+    stale = Committed(5, {b"a": None, b"b": None}, {b"b": None})
+    assert find_violation([stale, writer]) == "at 5 b'a' was b'1', not None"
 
 
 async def test_the_replay_would_see_write_skew(stores, monkeypatch):

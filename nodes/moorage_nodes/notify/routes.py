@@ -1,5 +1,6 @@
 """The notification servers' routes (PROTOCOL.md, Deletion 2 to 4, and Clients and changes)."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
@@ -16,6 +17,7 @@ from moorage_nodes.notification_ids import belongs_to
 from moorage_nodes.notify.clients import Clients
 from moorage_nodes.notify.delivery import Delivery
 from moorage_nodes.notify.hints import put_hints
+from moorage_nodes.notify.keys import Notification
 from moorage_nodes.notify.queue import Ask, Queue
 from moorage_nodes.notify.settling import Settling
 from moorage_nodes.peer_api import (
@@ -37,6 +39,9 @@ POLL_SECONDS = 30
 MAX_POLL_SECONDS = 50  # less than proxies wait for an answer, ours and others'
 BATCH = 100
 
+AskL1 = Callable[[str, str, str], Awaitable[bool]]
+"""Has L1 tell its notifier now of the deletion (server key, namespace, notification id); whether it waits for clients."""
+
 
 @dataclass(slots=True)
 class Notifier:
@@ -47,6 +52,7 @@ class Notifier:
     queue: Queue
     delivery: Delivery
     settling: Settling
+    ask_l1: AskL1
     clients: Clients
     routing: LiveFile[RoutingTable]
     verifier: Verifier
@@ -115,7 +121,7 @@ async def acknowledge(call: Call[Notifier]) -> AckDeletionAnswer:
     notification_id = parse_id(call.body.notification_id, "notification_id")
     client_id = parse_id(call.body.client_id, "client_id")
     namespace = caller.namespace
-    notification = await server.queue.acknowledge(namespace, notification_id, client_id)
+    notification = await _note(server, caller, notification_id, client_id)
     if notification is not None and not notification.settled and notification.due == 0:
         server.settling.kick(namespace, notification_id)
     if notification is not None and not notification.skipped:
@@ -127,6 +133,20 @@ async def acknowledge(call: Call[Notifier]) -> AckDeletionAnswer:
     if not known:
         raise NotFoundError("There is no such notification for this client.")
     return AckDeletionAnswer(status="acknowledged")
+
+
+async def _note(
+    server: Notifier, caller: Caller, notification_id: str, client_id: str
+) -> Notification | None:
+    """The notification as it stands with the acknowledgement; None when nothing is kept of it any more."""
+    namespace = caller.namespace
+    notification = await server.queue.acknowledge(namespace, notification_id, client_id)
+    if notification is not None or not belongs_to(notification_id, namespace):
+        return notification
+    # The client may be faster than L1, which tells who deletes before it tells the notifier.
+    if not await server.ask_l1(caller.server_key, namespace, notification_id):
+        return None
+    return await server.queue.acknowledge(namespace, notification_id, client_id)
 
 
 def _client_id(text: str | None) -> str:

@@ -20,9 +20,14 @@ from moorage_nodes.notify.hub import Hub
 from moorage_nodes.notify.identity import open_realm
 from moorage_nodes.notify.keys import Notification
 from moorage_nodes.notify.queue import Queue
-from moorage_nodes.notify.routes import Notifier, internal, public
+from moorage_nodes.notify.routes import AskL1, Notifier, internal, public
 from moorage_nodes.notify.settling import Settling, Tell
-from moorage_nodes.peer_api import DeletionStatusAnswer, DeletionStatusRequest
+from moorage_nodes.peer_api import (
+    DeletionStatusAnswer,
+    DeletionStatusRequest,
+    TellDeletionAnswer,
+    TellDeletionRequest,
+)
 from moorage_nodes.realm import fetch_realm
 from moorage_nodes.server import Server, Shared
 from moorage_nodes.settings import Settings
@@ -75,6 +80,7 @@ async def open_on(
         queue=queue,
         delivery=delivery,
         settling=settling,
+        ask_l1=_asking(shared),
         clients=Clients(shared.peers.l1),
         routing=shared.routing,
         verifier=shared.verifier,
@@ -152,3 +158,14 @@ def _telling(shared: Shared) -> Tell:
         await shared.peers.l1(notification.server_key).post("/deletion_status", request, DeletionStatusAnswer)
 
     return tell
+
+
+def _asking(shared: Shared) -> AskL1:
+    async def ask(server_key: str, namespace: str, notification_id: str) -> bool:
+        request = TellDeletionRequest(namespace=namespace, notification_id=notification_id)
+        answer = await shared.peers.l1(server_key).post(
+            "/internal/tell_deletion", request, TellDeletionAnswer
+        )
+        return answer.waits
+
+    return ask

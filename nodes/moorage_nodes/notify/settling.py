@@ -14,6 +14,7 @@ from moorage.core.errors import MoorageError, StoreUnavailableError
 from moorage_nodes.notify.elapsed import ElapsedClock
 from moorage_nodes.notify.keys import Notification
 from moorage_nodes.notify.queue import Queue
+from moorage_nodes.pursuit import Pursuit
 
 log = logging.getLogger("moorage.settling")
 SCAN_SECONDS = 10.0
@@ -41,21 +42,19 @@ class Settling:
         self._elapsed = elapsed
         self._tell = tell
         self._monotonic = monotonic
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._pursuit = Pursuit(self.settle, "an outcome", at_once=AT_ONCE, most=SCANNED)
         self._seen: set[tuple[str, str]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._resting: dict[str, float] = {}
         self.settled = 0
 
     def kick(self, namespace: str, notification_id: str) -> None:
-        """Settle this one now, in the background, if it is due. Failures are left to a later scan."""
-        name = namespace, notification_id
-        if name in self._tasks or len(self._tasks) >= SCANNED:
-            return
-        task = asyncio.create_task(self._attempt(*name))
-        self._tasks[name] = task
-        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        """Settle this one now, in the background, if it is due. What fails is tried again, and left to a later scan."""
+        self._pursuit.kick(namespace, notification_id)
+
+    @property
+    def under_way(self) -> int:
+        return self._pursuit.under_way + (self._looking is not None and not self._looking.done())
 
     def on_advance(self, mine: bool) -> None:
         """More has elapsed. Who wrote that looks at once what is due."""
@@ -104,19 +103,7 @@ class Settling:
 
     async def close(self) -> None:
         """Stop; what is under way is taken up by a scan of any server."""
-        tasks = [*self._tasks.values(), *([self._looking] if self._looking else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _attempt(self, namespace: str, notification_id: str) -> None:
-        async with self._places:
-            try:
-                await self.settle(namespace, notification_id)
-            except MoorageError as error:
-                log.warning(
-                    "an outcome waits to be told",
-                    extra={"notification_id": notification_id, "reason": error.detail},
-                )
-            except Exception:
-                log.exception("an outcome failed", extra={"notification_id": notification_id})
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._pursuit.close()

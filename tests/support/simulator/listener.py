@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from moorage_nodes.metadata.records import PROCEED
 from simulator.device import Device
 from simulator.network import Asked
 from simulator.witness import Violation
@@ -35,6 +36,19 @@ class Listener:
             if device.rng.random() < self.answers:
                 await self._acknowledge(notification_id)
 
+    async def hasten(self) -> None:
+        """Acknowledge what it knows from its user, whether or not a notification server has heard of it yet."""
+        device = self.device
+        namespace = device.history.witness.namespaces.get(device.user)
+        deletions = {} if namespace is None else namespace.deletions
+        known = sorted(
+            notification_id
+            for notification_id, deletion in deletions.items()
+            if device.id in deletion.clients and deletion.step != PROCEED
+        )
+        if known:
+            await self._acknowledge(device.rng.choice(known))
+
     async def _acknowledge(self, notification_id: str) -> None:
         device = self.device
         body = {"notification_id": notification_id, "client_id": device.id}
@@ -45,4 +59,5 @@ class Listener:
                 return
             if answered.status != 200:
                 raise Violation("an acknowledgement is always taken", f"{op}")
+            device.history.witness.check_noted(device.user, notification_id, device.id)
             self.acknowledged.setdefault(notification_id, device.world.loop.time())

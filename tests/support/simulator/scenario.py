@@ -193,7 +193,8 @@ class _Seed:
             device.dawdles = rng.choice([0.0, 0.1])
             device.more.append((follower.follow, 5))
             if rng.random() < 0.6:
-                device.more.append((Listener(device).poll, 8))
+                listener = Listener(device)
+                device.more += [(listener.poll, 8), (listener.hasten, 4)]
         pace = rng.choice([0.05, 0.5, 5.0, self.limits.grace / 5])
         background = [
             asyncio.create_task(world.keep_alive()),

@@ -19,6 +19,7 @@ from moorage_nodes.metadata.records import (
     FILE,
     LIVE,
     PENDING_DELETION,
+    PROCEED,
     Chunk,
     Deletion,
     Head,
@@ -89,6 +90,9 @@ class Witness:
     work: set[tuple[str, str]] = field(default_factory=set)
     parked: set[tuple[str, str]] = field(default_factory=set)
     acknowledged: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    skipped: set[tuple[str, str]] = field(
+        default_factory=set
+    )  # notifications with clients whose queue was full
     begun: dict[tuple[str, str], float] = field(default_factory=dict)  # deletions, by their notification
     versions: dict[tuple[str, str, int], Made] = field(default_factory=dict)
     journals: dict[str, list[tuple[float, JournalEntry]]] = field(default_factory=lambda: defaultdict(list))
@@ -426,7 +430,19 @@ class Witness:
             if event.deleted or not key.startswith(queue_keys.NOTIFICATIONS):
                 continue
             notification = queue_keys.decode(queue_keys.Notification, event.kv.value)
-            self.acknowledged[queue_keys.parse_notification(key)].update(notification.acknowledged)
+            name = queue_keys.parse_notification(key)
+            self.acknowledged[name].update(notification.acknowledged)
+            if notification.skipped:
+                self.skipped.add(name)
+
+    def check_noted(self, user: str, notification_id: str, client_id: str) -> None:
+        """An acknowledgement that was answered is waited for no more, while its deletion stands."""
+        deletion = self.namespaces[user].deletions.get(notification_id)
+        name = user, notification_id
+        if deletion is None or deletion.step == PROCEED or client_id not in deletion.clients:
+            return
+        if client_id not in self.acknowledged[name] and name not in self.skipped:
+            raise Violation("an acknowledgement is always taken", f"{name}: {client_id} is still waited for")
 
     def _check_uploads(
         self, state: Namespace, changed: list[tuple[str, bytes, bytes | None]], old: set[bytes]

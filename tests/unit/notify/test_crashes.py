@@ -5,6 +5,7 @@ Both sides' own code over two stores in memory; their calls to each other are ma
 fails at the chosen call and is dead from then on, or lives on; another one of each is healthy.
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -287,10 +288,9 @@ async def test_what_was_parked_goes_on_when_the_cluster_has_no_notifier_any_more
     alone = Bed(world.tree, seed=3, blobs=world.healthy.bed.blobs)
     for _ in range(3):
         await alone.deletions.scan()
-    tasks = list(alone.deletions._tasks.values())
-    assert tasks
-    for task in tasks:
-        await task
+    assert alone.deletions.under_way
+    while alone.deletions.under_way:
+        await asyncio.sleep(0)
     assert (await alone.node("f")).state == DELETED
     assert notification_id.startswith("n")
     found, _ = await world.tree.range(*l1_keys.parked_range())
@@ -305,8 +305,8 @@ async def test_what_the_notifier_has_lost_or_another_one_never_had_is_handed_to_
     await fresh.elapsed.open()
     for _ in range(2):
         await fresh.bed.deletions.scan()
-    for task in list(fresh.bed.deletions._tasks.values()):
-        await task
+    while fresh.bed.deletions.under_way:
+        await asyncio.sleep(0)
     world.healthy = fresh
     assert await world.waiting("a") == [notification_id]
     assert (await fresh.bed.node("f")).state == PENDING_DELETION

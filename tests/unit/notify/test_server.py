@@ -43,6 +43,24 @@ async def test_all_but_the_deleting_client_are_waited_for(bed, user):
     await bed.until_deleted(user, "f")
 
 
+async def test_a_client_that_acknowledges_before_l1_has_told_the_notifier_is_not_waited_for(
+    bed, user, monkeypatch
+):
+    """The other of a user's devices may know of a deletion from the one that began it."""
+    await bed.make_file(user, "f")
+    await bed.register(user, "laptop", "phone")
+    deletions = bed.l1.server.context.deletions
+    monkeypatch.setattr(deletions, "kick", lambda *_: None)  # nobody has come to telling yet
+    notification_id = await bed.delete(user, "f", client_id="phone")
+    stranger = await bed.acknowledge(user, notification_id, "nobody")
+    assert stranger.status_code == 404
+    answer = await bed.acknowledge(user, notification_id, "laptop", at=1)
+    assert (answer.status_code, answer.json()) == (200, {"status": "acknowledged"})
+    monkeypatch.undo()
+    deletions.kick(user, notification_id)
+    await bed.until_deleted(user, "f")
+
+
 async def test_without_other_clients_nobody_is_waited_for(bed, user):
     await bed.make_file(user, "f")
     await bed.register(user, "mine")

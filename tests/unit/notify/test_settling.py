@@ -38,7 +38,7 @@ async def settling(queue, elapsed, told, time):
 
 async def ended(settling: Settling) -> None:
     async with asyncio.timeout(20):
-        while settling._tasks or (settling._looking and not settling._looking.done()):
+        while settling.under_way:
             await asyncio.sleep(0.01)
 
 

@@ -2,8 +2,9 @@
 
 A deletion is kicked by the request that began it, and found again by a scan of the cluster's work (`w/`) when a
 server died on the way. While it waits for its clients it is parked (`p/`): the notifier has it and says when to go on.
-What is parked is handed to the notifier again now and then, should that have lost it. Every step is idempotent and reads anew where things stand, so a server may stop after any of
-them and two servers may do the same one: that costs work and harms nothing.
+What is parked is handed to the notifier again now and then, should that have lost it. Every step is idempotent and
+reads anew where things stand, so a server may stop after any of them and two servers may do the same one: that costs
+work and harms nothing.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from moorage_nodes.metadata.l1.deletion import plan_finalize, plan_observe, plan
 from moorage_nodes.metadata.l1.let_go import scan_chunks
 from moorage_nodes.metadata.namespace import Namespaces
 from moorage_nodes.metadata.records import PROCEED, Deletion
+from moorage_nodes.pursuit import Pursuit
 from moorage_nodes.stores.contracts import MetadataStore
 
 log = logging.getLogger("moorage.deletions")
@@ -50,27 +52,20 @@ class Deletions:
         self._namespaces = namespaces
         self._mark = mark
         self._notifier = notifier
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._again: set[tuple[str, str]] = set()
+        self._pursuit = Pursuit(self.advance, "a deletion", at_once=AT_ONCE, most=MAX_KICKED)
         self._withdrawing: set[asyncio.Task[None]] = set()
         self._seen: set[tuple[str, str]] = set()
         self._parked_seen: set[tuple[str, str]] = set()
         self._scans = 0
 
     def kick(self, namespace: str, notification_id: str) -> None:
-        """Work on a deletion now, in the background. Failures are logged, and left to a later scan."""
-        name = namespace, notification_id
-        if name in self._tasks:
-            self._again.add(
-                name
-            )  # what is under way may have looked before that came for which this was called
-            return
-        if len(self._tasks) >= MAX_KICKED:
-            return
-        task = asyncio.create_task(self._attempt(namespace, notification_id))
-        self._tasks[name] = task
-        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        """Work on a deletion now, in the background. What fails is tried again, and left to a later scan."""
+        self._pursuit.kick(namespace, notification_id)
+
+    @property
+    def under_way(self) -> int:
+        """How many this process has taken up."""
+        return self._pursuit.under_way
 
     async def run(self) -> None:
         """Scan for ever."""
@@ -124,6 +119,21 @@ class Deletions:
             await self._mark(namespace, hashes)
         await self._namespaces.change(namespace, plan_finalize(notification_id))
 
+    async def tell(self, namespace: str, notification_id: str) -> bool:
+        """Have the clients told now, without waiting for who is to do that; whether the deletion waits for them.
+
+        Raises what the notifier does.
+        """
+        deletion = await self._namespaces.read(namespace, plan_observe(notification_id))
+        if self._notifier is None or deletion is None or not deletion.clients or deletion.step == PROCEED:
+            return False
+        await self._notifier.tell(namespace, notification_id, deletion)
+        if await self._namespaces.read(namespace, plan_observe(notification_id)) is None:
+            # It was cancelled, maybe before the notifier heard of it.
+            await self._notifier.withdraw(namespace, notification_id)
+            return False
+        return True
+
     def withdraw(self, namespace: str, notification_id: str) -> None:
         """A deletion was cancelled: have the notifier tell nobody else. Best effort, in the background: who is told
         all the same finds in the feed what is there.
@@ -145,22 +155,8 @@ class Deletions:
 
     async def close(self) -> None:
         """Stop; what is under way is taken up by the next scan of any server."""
-        tasks = [*self._tasks.values(), *self._withdrawing]
-        for task in tasks:
+        withdrawing = [*self._withdrawing]
+        for task in withdrawing:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _attempt(self, namespace: str, notification_id: str) -> None:
-        async with self._places:
-            try:
-                self._again.add((namespace, notification_id))
-                while (namespace, notification_id) in self._again:
-                    self._again.discard((namespace, notification_id))
-                    await self.advance(namespace, notification_id)
-            except MoorageError as error:
-                log.warning(
-                    "a deletion waits",
-                    extra={"notification_id": notification_id, "reason": error.detail},
-                )
-            except Exception:
-                log.exception("a deletion failed", extra={"notification_id": notification_id})
+        await asyncio.gather(*withdrawing, return_exceptions=True)
+        await self._pursuit.close()

@@ -9,6 +9,8 @@ from moorage_nodes.peer_api import (
     DeletionStatusRequest,
     SeeClientAnswer,
     SeeClientRequest,
+    TellDeletionAnswer,
+    TellDeletionRequest,
 )
 from moorage_nodes.tokens import Allow, Audience
 from moorage_nodes.web import Call, Routes
@@ -40,3 +42,12 @@ async def see_client(call: Call[L1]) -> SeeClientAnswer:
         return SeeClientAnswer(registered=known)
     await namespaces.change(namespace, lambda view: plan_register(view, client_id, None))
     return SeeClientAnswer(registered=True)
+
+
+@routes.post("/internal/tell_deletion", allow=PEERS, body=TellDeletionRequest, answer=TellDeletionAnswer)
+async def tell_deletion(call: Call[L1]) -> TellDeletionAnswer:
+    """A client knows of a deletion before the notification servers do: they are told now."""
+    body: TellDeletionRequest = call.body
+    namespace = parse_id(body.namespace, "namespace")
+    notification_id = parse_id(body.notification_id, "notification_id")
+    return TellDeletionAnswer(waits=await call.server.deletions.tell(namespace, notification_id))

@@ -217,6 +217,13 @@ MUTANTS = (
         "due=0,",
     ),
     Mutant(
+        "an acknowledgement is lost that is faster than L1",
+        f"{NOTIFY}.routes",
+        "_note",
+        "if not await server.ask_l1(caller.server_key, namespace, notification_id):",
+        "if True:",
+    ),
+    Mutant(
         "a device is not told",
         f"{L1}.devices",
         "observe_told_clients",

@@ -180,9 +180,10 @@ async def test_a_scan_takes_up_what_another_process_left(bed, other_bed):
     await bed.write("f", 0, {"a": b"1"})
     await bed.delete("f", 1)
     await other_bed.deletions.scan()
-    assert not other_bed.deletions._tasks, "what is young is in the hands of who began it"
+    assert not other_bed.deletions.under_way, "what is young is in the hands of who began it"
     await other_bed.deletions.scan()
-    await asyncio.gather(*other_bed.deletions._tasks.values())
+    while other_bed.deletions.under_way:
+        await asyncio.sleep(0)
     assert (await bed.node("f")).state == DELETED
     await check_namespace(bed.store)
 
