@@ -62,7 +62,9 @@ def store_and_read(http: httpx.Client, url: str, user: dict[str, str]) -> None:
 def call(
     http: httpx.Client, method: str, url: str, headers: dict[str, str] | None = None, **body: object
 ) -> httpx.Response:
-    """503 and no answer mean: the same request once more."""
+    """503 and no answer mean: the same request once more. So does an answer without a request id: it is not the
+    store's, but of something on the way, which may be a network that does not know a new Service yet.
+    """
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         said = "no answer"
@@ -71,7 +73,7 @@ def call(
             if response.is_success:
                 return response
             said = f"{response.status_code} {response.text[:500]}"
-            again = response.status_code == 503
+            again = response.status_code == 503 or "x-request-id" not in response.headers
         except httpx.TransportError:
             again = True
         if not again or time.monotonic() > deadline:

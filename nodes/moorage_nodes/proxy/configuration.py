@@ -41,10 +41,15 @@ def parse_revision(text: str) -> int | None:
     return None if found is None else int(found[1])
 
 
+def parse_servers(text: str) -> tuple[str, ...]:
+    """The upstream servers as `host:port`, each once."""
+    return tuple(dict.fromkeys(match[1] for match in _SERVER.finditer(text) if match[1] != "{"))
+
+
 def parse_hosts(text: str) -> tuple[str, ...]:
     """The names of upstream servers that have to be looked up, each once."""
-    servers = (match[1].rpartition(":")[0] or match[1] for match in _SERVER.finditer(text))
-    return tuple(dict.fromkeys(host for host in servers if host != "{" and not _ADDRESS.fullmatch(host)))
+    hosts = (server.rpartition(":")[0] or server for server in parse_servers(text))
+    return tuple(dict.fromkeys(host for host in hosts if not _ADDRESS.fullmatch(host)))
 
 
 def plan_candidates(serving: Configuration | None, seen: Configuration) -> Iterator[Configuration]:

@@ -12,9 +12,11 @@ from moorage_nodes.proxy.configuration import (
     Certificate,
     Configuration,
     parse_hosts,
+    parse_servers,
     plan_candidates,
 )
 from moorage_nodes.proxy.nginx import BadConfigurationError, Nginx
+from moorage_nodes.proxy.reach import Reach
 from moorage_nodes.proxy.settings import ProxySettings
 
 log = logging.getLogger("moorage.proxy")
@@ -43,14 +45,19 @@ class Follower:
     settings: ProxySettings
     nginx: Nginx
     state: Followed = field(default_factory=Followed)
+    reach: Reach = field(default_factory=Reach)
     _tried: Configuration | None = None
     _tried_at: float = 0.0
     _looked_up_at: float = 0.0
     _addresses: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _reaching: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         while True:
             await self.step()
+            if self._reaching is None and self.state.serving is not None:
+                servers = parse_servers(self.state.serving.text)
+                self._reaching = asyncio.create_task(self.reach.wait_for(servers))
             await asyncio.sleep(POLL_SECONDS)
 
     async def step(self) -> None:

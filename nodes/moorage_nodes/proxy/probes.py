@@ -47,16 +47,18 @@ class Probes:
         return _json(200 if alive else 503, {"alive": alive})
 
     async def readyz(self) -> tuple[int, str, bytes]:
-        """NGINX answers, and with which revision. A newest configuration that was refused does not make it unready:
-        the old one serves; `failure` says so.
+        """NGINX answers, and with which revision, and has once reached the servers behind it. A newest configuration
+        that was refused does not make it unready: the old one serves; `failure` says so.
         """
         served = await ask_revision(self._follower.settings.listen.status)
-        ready = served is not None and not self.draining
+        reach = self._follower.reach
+        ready = served is not None and reach.done and not self.draining
         body = {
             "ready": ready,
             "draining": self.draining,
             "routing_revision": served,
             "failure": self._follower.state.failure,
+            "not_reached": reach.missing,
         }
         return _json(200 if ready else 503, body)
 
