@@ -14,13 +14,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from black_box.http_client import check_ok
 from black_box.store import RunningStore
 from black_box.user import User, hash_of, new_user
 from sync_model.client import Client, Thing
 
-from moorage.core.sync import Change, ChangesPage, Feed, Kind, RemoteNode, RemoteTree, State, start_feed
+from moorage.core.sync import ChangesPage, Feed, Kind, RemoteNode, RemoteTree, parse_entry, start_feed
 from moorage.core.sync.steps import DeleteLocal, Upload
+from moorage.core.wire import ChangeEntry
 
 
 def content_hash(data: bytes) -> str:
@@ -47,17 +49,7 @@ class RealServer:
         if answer.get("reset"):
             self.resets.append(answer.get("reason", ""))
             return ChangesPage(reset=True, reason=answer.get("reason", ""))
-        changes = tuple(
-            Change(
-                Kind(each["node"]),
-                each["id"],
-                each["parent_dir_id"],
-                each["name"],
-                each["version"],
-                State(each["state"]),
-            )
-            for each in answer["changes"]
-        )
+        changes = tuple(map(parse_entry, msgspec.convert(answer["changes"], list[ChangeEntry])))
         return ChangesPage(changes, answer["cursor"], more=answer["more"])
 
     @property

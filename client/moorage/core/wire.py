@@ -386,7 +386,8 @@ class ClientAnswer(Answer, kw_only=True):
 class ChangeEntry(Answer, kw_only=True):
     """A node as a change left it. `type`: create, commit, restore, move, replace, delete, undelete; `node`:
     directory or file. What happens to a directory happens to all below it: one that comes by anything but `create`
-    (undeleted, or moved before the client knew it) comes with what is below, which is to be listed.
+    (undeleted, or moved before the client knew it) comes with what is below, which is to be listed. A directory that
+    is created is empty, also when the client still knows what lay below a deleted one that had its id.
     """
 
     type: str

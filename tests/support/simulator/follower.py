@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from moorage.core.sync import Feed, apply_page, start_feed
+from moorage.core.sync import Feed, apply_page, parse_entry, start_feed
 from moorage.core.sync.feed import Change, ChangesPage, apply_changes
 from moorage.core.sync.trees import Kind, State
 from moorage.core.wire import ChangeEntry
@@ -128,10 +128,7 @@ def _parse(answered: Answered) -> tuple[ChangesPage, list[str]]:
     if body.get("reset"):
         return ChangesPage(reset=True, reason=body["reason"]), []
     entries = msgspec.convert(body["changes"], list[ChangeEntry])
-    changes = tuple(
-        Change(Kind(each.node), each.id, each.parent_dir_id, each.name, each.version, State(each.state))
-        for each in entries
-    )
+    changes = tuple(map(parse_entry, entries))
     whole = [
         each.id
         for each in entries
@@ -148,4 +145,5 @@ def _of_entry(entry: JournalEntry) -> Change:
         entry.name,
         entry.version,
         State(STATE_NAMES[entry.state]),
+        created=entry.type == "create",
     )

@@ -58,7 +58,7 @@ class Server:
         _, start, after = (cursor or f"s:{len(self.journal)}:").split(":")
         nodes = sorted(item for item in self.nodes.items() if item[1].state is State.LIVE and item[0] > after)
         page = tuple(
-            Change(node.kind, node_id, node.parent, node.name, node.version, node.state)
+            Change(node.kind, node_id, node.parent, node.name, node.version, node.state, created=True)
             for node_id, node in nodes[:limit]
         )
         if len(nodes) > limit:
@@ -123,8 +123,11 @@ class Server:
     # --- rules
 
     def _put(self, node_id: str, node: RemoteNode) -> None:
+        created = node_id not in self.nodes
         self.nodes[node_id] = node
-        self.journal.append(Change(node.kind, node_id, node.parent, node.name, node.version, node.state))
+        self.journal.append(
+            Change(node.kind, node_id, node.parent, node.name, node.version, node.state, created=created)
+        )
 
     def _live(self, node_id: str) -> RemoteNode:
         live = self.live()

@@ -3,7 +3,15 @@
 `plan_sync` makes a plan from three trees; `apply_page` folds `/changes` into the remote one.
 """
 
-from moorage.core.sync.feed import Change, ChangesPage, Feed, apply_changes, apply_page, start_feed
+from moorage.core.sync.feed import (
+    Change,
+    ChangesPage,
+    Feed,
+    apply_changes,
+    apply_page,
+    parse_entry,
+    start_feed,
+)
 from moorage.core.sync.plan import plan_sync
 from moorage.core.sync.steps import Problem, ProblemKind, Reason, SyncPlan
 from moorage.core.sync.trees import (
@@ -37,6 +45,7 @@ __all__ = [
     "SyncedTree",
     "apply_changes",
     "apply_page",
+    "parse_entry",
     "plan_sync",
     "start_feed",
 ]

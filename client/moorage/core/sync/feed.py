@@ -9,14 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from moorage.core.sync.trees import Kind, RemoteNode, RemoteTree, State
+from moorage.core.sync.trees import Kind, RemoteNode, RemoteTree, State, is_gone
+from moorage.core.wire import ChangeEntry
 
 RESTORED = "restored"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of `/changes`: a node as it is after the change."""
+    """One entry of `/changes`: a node as it is after the change. `created`: the change made it."""
 
     type: Kind
     id: str
@@ -24,6 +25,7 @@ class Change:
     name: str
     version: int
     state: State
+    created: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,19 @@ class Feed:
         return replace(self, after_restore=False)
 
 
+def parse_entry(entry: ChangeEntry) -> Change:
+    """ValueError for a kind or a state that this client does not know."""
+    return Change(
+        Kind(entry.node),
+        entry.id,
+        entry.parent_dir_id,
+        entry.name,
+        entry.version,
+        State(entry.state),
+        created=entry.type == "create",
+    )
+
+
 def start_feed(root: str) -> Feed:
     """A client that knows nothing asks without a cursor."""
     return Feed(RemoteTree(root))
@@ -92,15 +107,30 @@ def apply_page(feed: Feed, page: ChangesPage) -> Feed:
 def apply_changes(tree: RemoteTree, changes: Iterable[Change]) -> RemoteTree:
     """The tree after these entries, in their order. Total and idempotent: the same entries again change nothing.
 
-    A hash that is known stays known as long as the version is the same.
+    A hash that is known stays known as long as the version is the same. A directory that is made under the id of one
+    that was deleted, and long forgotten by the server, is empty: what lay below that one does not come back with it.
     """
     nodes = dict(tree.nodes)
     for change in changes:
         if change.id == tree.root:
             continue
+        if change.created and change.type is Kind.DIRECTORY and is_gone(nodes, change.id):
+            _forget_below(nodes, change.id)
         before = nodes.get(change.id)
         known = before.hash if before is not None and before.version == change.version else None
         nodes[change.id] = RemoteNode(
             change.parent_dir_id, change.name, change.type, change.version, known, change.state
         )
     return RemoteTree(tree.root, nodes)
+
+
+def _forget_below(nodes: dict[str, RemoteNode], directory_id: str) -> None:
+    below: dict[str, list[str]] = {}
+    for node_id, node in nodes.items():
+        below.setdefault(node.parent, []).append(node_id)
+    stack = [directory_id]
+    while stack:
+        for node_id in below.pop(stack.pop(), ()):
+            stack.append(node_id)
+            if node_id != directory_id:
+                del nodes[node_id]

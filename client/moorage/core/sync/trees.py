@@ -109,13 +109,18 @@ class RemoteTree:
 
     def is_gone(self, node_id: str) -> bool:
         """Whether the feed told that this node, or a directory above it, was deleted."""
-        seen: set[str] = set()
-        while node_id in self.nodes and node_id not in seen:
-            if self.nodes[node_id].state is not State.LIVE:
-                return True
-            seen.add(node_id)
-            node_id = self.nodes[node_id].parent
-        return False
+        return is_gone(self.nodes, node_id)
+
+
+def is_gone(nodes: Mapping[str, RemoteNode], node_id: str) -> bool:
+    """`RemoteTree.is_gone` for a tree that is being made."""
+    seen: set[str] = set()
+    while node_id in nodes and node_id not in seen:
+        if nodes[node_id].state is not State.LIVE:
+            return True
+        seen.add(node_id)
+        node_id = nodes[node_id].parent
+    return False
 
 
 def _walk(root: str, below: Mapping[str, list[str]]) -> Iterator[str]:
