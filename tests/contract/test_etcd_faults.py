@@ -243,8 +243,10 @@ async def test_a_full_etcd_takes_no_writes_and_is_still_read():
         assert (await store.transact(create(b"k", b"v"))).succeeded
 
         async def fill():
-            for _ in range(20):
-                await store.transact(Txn(then=(Put(b"large", bytes(1024 * 1024)),)))
+            """etcd looks at its size when it commits to its file, not with every write."""
+            async with asyncio.timeout(30):
+                while True:
+                    await store.transact(Txn(then=(Put(b"large", bytes(1024 * 1024)),)))
 
         with pytest.raises(StoreUnavailableError, match="full") as raised:
             await fill()

@@ -4,8 +4,8 @@ All keys of a namespace start with `n/<namespace>/`, but for those of the cluste
 every key parses one way only.
 Which keys the head governs: `h j i c m x b e t d v` change only in transactions that compare and move the head, so what
 was read of them is valid while the head stands. `k` and `g` are *added* without moving the head, and removed or
-condemned only by moving it: a record seen is valid while the head stands, an absence is not. `u` and `s` belong to
-uploads and are read anew for each use. `l` and `o` are the collector's own.
+condemned only by moving it: a record seen is valid while the head stands, an absence is not. So it is with `u`, which a
+change of the head may end as well. `s` is read anew for each use. `l` and `o` are the collector's own.
 """
 
 from functools import lru_cache
@@ -19,7 +19,8 @@ KEPT = 2048
 TOLD = frozenset(b"icm")  # change only as a journal entry of the same transaction tells (view.told_keys)
 UNTOLD = frozenset(b"xbetdv")  # change with the head, and no entry says which
 ADDED = frozenset(b"kg")
-ASIDE = frozenset(b"us")
+UPLOADS = frozenset(b"u")  # made without the head; change and end with it
+ASIDE = frozenset(b"s")
 
 INCARNATION = b"meta/incarnation"
 REALM = b"meta/realm"

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import Head, JournalEntry
-from moorage_nodes.metadata.view import RangeKey, State, View, told_keys
+from moorage_nodes.metadata.view import ENTRY_BYTES, RangeKey, State, View, told_keys
 from moorage_nodes.stores.contracts import MAX_TXN_OPS, KeyValue, MetadataStore, Range, Snapshot
 
 MAX_CAUGHT_UP = 512  # journal entries; further behind, all that is known is forgotten
 LOADED_TOGETHER = MAX_TXN_OPS - 2  # reads in one request, beside the head and the journal
 WARY_FOR = 8  # transactions
 MAX_CACHED_ENTRIES = 200_000  # over all namespaces of a process, about 60 MB
+_FRESH_RANGES = keys.ADDED | keys.UPLOADS | keys.ASIDE
 
 
 class HeadMoved(Exception):  # noqa: N818 - a signal inside the engine
@@ -170,7 +171,7 @@ class Knowledge:
         if key.by_create_revision:
             # Operations of one transaction share a revision; within it the key decides.
             kvs = tuple(sorted(kvs, key=lambda kv: (kv.create_revision, kv.key)))
-        if key.start[view.kind_at] in keys.ASIDE:
+        if key.start[view.kind_at] in _FRESH_RANGES:
             view.fresh_ranges[key] = kvs
         else:
             view.state.ranges[key] = kvs
@@ -185,10 +186,27 @@ class Knowledge:
             view.fresh_values[key] = kv
             if kv is not None:
                 view.state.present[key] = kv.value
+        elif kind in keys.UPLOADS:
+            view.fresh_values[key] = kv
+            if kv is not None:
+                self._learn_upload(view.state, key, kv.value)
         else:
             view.state.governed[key] = None if kv is None else kv.value
             if kind in keys.UNTOLD:
                 view.state.untold.add(key)
+
+    def _learn_upload(self, state: State, key: bytes, data: bytes) -> None:
+        state.uploads[key] = data
+        self._learned += len(data) // ENTRY_BYTES
+
+    def learn_begun(self, namespace: str, key: bytes, data: bytes, revision: int) -> None:
+        """We have made an upload's record, at `revision` and without the head. A state at a later head may have seen
+        its end already.
+        """
+        state = self._states.get(namespace)
+        if state is not None and state.head_revision < revision:
+            self._learn_upload(state, key, data)
+            self._evict()
 
     def keep(self, view: View, revision: int) -> State | None:
         """The state after our own transaction: what we knew, with what we wrote. None: it is not to be known."""
@@ -204,6 +222,7 @@ class Knowledge:
             old.governed,
             old.untold,
             old.present,
+            old.uploads,
             wary=max(0, old.wary - 1),
         )
         at = view.kind_at
@@ -214,6 +233,11 @@ class Knowledge:
                     new.present.pop(key, None)
                 else:
                     new.present[key] = data
+            elif kind in keys.UPLOADS:
+                if data is None:
+                    new.uploads.pop(key, None)
+                else:
+                    self._learn_upload(new, key, data)
             elif kind in keys.TOLD or kind in keys.UNTOLD:
                 new.governed[key] = data
                 if kind in keys.UNTOLD:
@@ -224,6 +248,7 @@ class Knowledge:
             kept.superseded = True
         self._states[namespace] = new
         self._states.move_to_end(namespace)
+        self._evict()
         return new
 
     def drop(self, namespace: str) -> None:

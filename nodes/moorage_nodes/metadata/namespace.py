@@ -134,7 +134,12 @@ class Namespaces:
         result = await self._group.submit(Txn((fence, *compares), tuple(writes), scope=namespace))
         if not result.succeeded:
             await self._check_incarnation()
-        return result.succeeded
+            return False
+        at = keys.kind_at(namespace)
+        for op in writes:
+            if type(op) is Put and op.key[at] in keys.UPLOADS:
+                self._known.learn_begun(namespace, op.key, op.value, result.revision)
+        return True
 
     async def close(self) -> None:
         """Let the changes that are under way finish."""
@@ -303,7 +308,7 @@ class Namespaces:
         compares = (
             _compare_head(view),
             Compare(keys.INCARNATION, Target.VALUE, self.incarnation),
-            *(_compare_as_read(key, read) for key, read in view.compares.items()),
+            *(unchanged(key, revision) for key, revision in view.compares.items()),
         )
         return Txn(compares, nest(writes), scope=view.namespace)
 
@@ -323,10 +328,6 @@ def nest(writes: Sequence[Op]) -> tuple[Op, ...]:
     return tuple(
         Txn(then=tuple(writes[start : start + NESTED_OPS])) for start in range(0, len(writes), NESTED_OPS)
     )
-
-
-def _compare_as_read(key: bytes, read: int | bytes) -> Compare:
-    return unchanged(key, read) if type(read) is int else Compare(key, Target.VALUE, read)
 
 
 def _compare_head(view: View) -> Compare:

@@ -15,7 +15,8 @@ from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import Head, JournalEntry
 from moorage_nodes.stores.contracts import KeyValue
 
-MAX_COMPARED_BYTES = 256 * 1024  # of one value; they travel with the transaction
+ENTRY_BYTES = 300  # what the record of an upload is counted by
+_ABSENT_FOR_NOW = keys.ADDED | keys.UPLOADS | keys.ASIDE
 R = TypeVar("R", bound=Struct)
 T = TypeVar("T")
 
@@ -47,8 +48,8 @@ class State:
     """What is known of a namespace at one head. Valid in every process while the head's revision stands.
 
     `governed` holds keys that only change with the head (None: known absent), `untold` those of them whose changes
-    the journal does not tell; `present` holds records whose presence the head protects (chunks, segments): an
-    absence of those is never kept.
+    the journal does not tell; `present` holds records whose presence the head protects (chunks, segments), `uploads`
+    those of open uploads, which the head protects as well: an absence of those is never kept.
     """
 
     head: Head
@@ -56,13 +57,15 @@ class State:
     governed: dict[bytes, bytes | None] = field(default_factory=dict)
     untold: set[bytes] = field(default_factory=set)
     present: dict[bytes, bytes] = field(default_factory=dict)
+    uploads: dict[bytes, bytes] = field(default_factory=dict)
     ranges: dict[RangeKey, tuple[KeyValue, ...]] = field(default_factory=dict)
     memo: dict[object, object] = field(default_factory=dict)
     wary: int = 0  # another process moved the head lately: for so many transactions more it may do so again
     superseded: bool = False  # a later state shares `governed` with this one
 
     def entries(self) -> int:
-        return len(self.governed) + len(self.present) + sum(len(kvs) for kvs in self.ranges.values())
+        uploads = len(self.uploads) + sum(map(len, self.uploads.values())) // ENTRY_BYTES
+        return len(self.governed) + len(self.present) + uploads + sum(map(len, self.ranges.values()))
 
 
 @dataclass(slots=True)
@@ -71,7 +74,7 @@ class _Layer:
 
     writes: dict[bytes, bytes | None] = field(default_factory=dict)
     range_deletes: list[tuple[bytes, bytes]] = field(default_factory=list)
-    compares: dict[bytes, int | bytes] = field(default_factory=dict)
+    compares: dict[bytes, int] = field(default_factory=dict)
     told: set[bytes] = field(default_factory=set)
     sequence: int = 0
     size: int = 0  # bytes of all puts, those that were put again included
@@ -110,7 +113,7 @@ class View:
         self.fresh_ranges: dict[RangeKey, tuple[KeyValue, ...]] = {}
         self.writes: dict[bytes, bytes | None] = {}
         self.range_deletes: list[tuple[bytes, bytes]] = []
-        self.compares: dict[bytes, int | bytes] = {}  # keys beside the head: a revision, or a value
+        self.compares: dict[bytes, int] = {}  # keys beside the head, with their revisions
         self.follows = None if before is None else before.build_head()
         self.before: Mapping[bytes, bytes | None] = {} if before is None else before.writes
         self.began: int = state.head.sequence if before is None else before.sequence
@@ -155,9 +158,10 @@ class View:
         governed: Iterable[bytes] = (),
         fresh: Iterable[bytes] = (),
         present: Iterable[bytes] = (),
+        uploads: Iterable[bytes] = (),
         fresh_ranges: Iterable[RangeKey] = (),
     ) -> None:
-        """As `need`, `need_fresh`, `present` and `fresh_range`, all in one round trip."""
+        """As `need`, `need_fresh`, `present`, `upload` and `fresh_range`, all in one round trip."""
         known = self.state.governed
         missing: list[bytes | RangeKey] = [
             key for key in governed if key not in known and not self._written(key)
@@ -167,6 +171,11 @@ class View:
             key
             for key in present
             if key not in self.state.present and key not in self.fresh_values and not self._written(key)
+        )
+        missing.extend(
+            key
+            for key in uploads
+            if key not in self.state.uploads and key not in self.fresh_values and not self._written(key)
         )
         missing.extend(key for key in fresh_ranges if key not in self.fresh_ranges)
         if missing:
@@ -190,7 +199,7 @@ class View:
         return ((key, data) for key, data in self.writes.items() if start <= key < end)
 
     def fresh(self, key: bytes) -> KeyValue | None:
-        """A key that the head does not govern (uploads): read in this attempt."""
+        """A key that the head does not govern (what calls stored): read in this attempt."""
         if key in self.before:
             raise NotSettled
         try:
@@ -229,6 +238,18 @@ class View:
         if missing:
             raise NotLoaded(missing)
         return found
+
+    def upload(self, key: bytes) -> bytes | None:
+        """An open upload's record: a seen one is kept while the head stands, an absence is read anew in each attempt."""
+        if self._written(key):
+            return self.get(key)
+        data = self.state.uploads.get(key)
+        if data is None:
+            if key not in self.fresh_values:
+                raise NotLoaded((key,))
+            kv = self.fresh_values[key]
+            data = None if kv is None else kv.value
+        return data
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -306,17 +327,10 @@ class View:
         return self._written(key)
 
     def _written_before(self, key: bytes) -> bytes | None:
-        """What the transaction before leaves under `key`. Where others may change that and move no head it is compared."""
+        """What the transaction before leaves under `key`. An absence says nothing where others may add without the head."""
         data = self.before[key]
-        kind = key[self.kind_at]
-        if data is None and (kind in keys.ASIDE or kind in keys.ADDED):
+        if data is None and key[self.kind_at] in _ABSENT_FOR_NOW:
             raise NotSettled
-        if data is not None and kind in keys.ASIDE:
-            if len(data) > MAX_COMPARED_BYTES:
-                raise NotSettled
-            layer = self._writing()
-            layer.compares[key] = data
-            layer.size += len(data)
         return data
 
     def _writing(self) -> _Layer:

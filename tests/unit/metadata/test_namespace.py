@@ -1,14 +1,15 @@
 import asyncio
+import collections
 import random
 
 import pytest
 
 from moorage.core.errors import NameTakenError, OutcomeUnknownError, StoreUnavailableError
-from moorage_nodes.metadata import keys, records
+from moorage_nodes.metadata import keys, knowledge, records
 from moorage_nodes.metadata.namespace import Namespaces
 from moorage_nodes.metadata.records import DIRECTORY, LIVE, Child, Head, JournalEntry
 from moorage_nodes.metadata.view import RangeKey, View
-from moorage_nodes.stores.contracts import Delete, MetadataStore, Put, Txn, TxnResult
+from moorage_nodes.stores.contracts import MetadataStore, Put, Txn, TxnResult, absent
 from moorage_nodes.stores.fanout import LINE_SECONDS
 from moorage_nodes.stores.memory import MemoryStore
 
@@ -44,9 +45,9 @@ def engine_through(group) -> Namespaces:
     return Namespaces(group.store, group, incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(1))
 
 
-def engine_on(store: MetadataStore) -> Namespaces:
+def engine_on(store: MetadataStore, seed: int = 1) -> Namespaces:
     return Namespaces(
-        store, Direct(store), incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(1)
+        store, Direct(store), incarnation=INCARNATION, clock=lambda: 1000.0, rng=random.Random(seed)
     )
 
 
@@ -379,18 +380,117 @@ async def test_an_upload_that_the_one_under_way_leaves_open_must_still_be_so_whe
         return make("a", "one")(view)
 
     def go_on(view: View) -> bool:
-        view.need_together(fresh=() if view.touched(key) else (key,))
-        if not view.touched(key) and view.fresh(key) is None:
+        data = view.upload(key)
+        if data is None:
             return False
-        view.put(key, Child(1, DIRECTORY, records.decode(Child, view.get(key)).id + " again"))
+        view.put(key, Child(1, DIRECTORY, records.decode(Child, data).id + " again"))
         make("b", "two")(view)
         return True
 
     engine, (first, second) = await hold_two(held, leave_open, go_on)
     held.gates[0].set()
     assert await first == "one"
-    await store.transact(Txn(then=(Delete(key),)))  # ended by somebody else: that moves no head
+    await end_elsewhere(store, key)
     held.let_all_through()
     assert await second is False
     assert await store.get(key) is None
     assert await engine.read("ns", names) == ["a"]
+
+
+# --- open uploads, which are made without the head and end with it
+
+
+async def end_elsewhere(store, key: bytes) -> None:
+    """By another process, the collector say."""
+
+    def end(view: View) -> None:
+        if view.upload(key) is not None:
+            view.delete(key)
+
+    await engine_on(store, seed=2).change("ns", end)  # marks of its own
+
+
+async def begin(engine: Namespaces, key: bytes) -> bool:
+    return await engine.write_aside("ns", [absent(key)], [Put(key, records.encode(Child(1, DIRECTORY, "u")))])
+
+
+def finish(key: bytes, name: str):
+    def plan(view: View) -> bool:
+        if view.upload(key) is None:
+            return False
+        view.delete(key)
+        make(name, name)(view)
+        return True
+
+    return plan
+
+
+class Counted(MemoryStore):
+    """Counts the reads of a key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: collections.Counter[bytes] = collections.Counter()
+
+    async def get_many(self, wanted, **options):
+        self.reads.update(key for key in wanted if isinstance(key, bytes))
+        return await super().get_many(wanted, **options)
+
+
+async def test_an_upload_that_was_begun_here_is_committed_without_reading_it() -> None:
+    store = Counted()
+    await store.transact(Txn(then=(Put(keys.INCARNATION, INCARNATION),)))
+    engine, key = engine_on(store), keys.upload("ns", "u1")
+    await engine.change("ns", make("a", "a"))
+    assert await begin(engine, key)
+    assert await engine.change("ns", finish(key, "b")) is True
+    assert store.reads[key] == 0
+    assert await engine.change("ns", finish(key, "c")) is False, "an absence is read anew"
+    assert store.reads[key] == 1
+    assert await engine.read("ns", names) == ["a", "b"]
+
+
+async def test_an_upload_that_has_ended_elsewhere_is_not_committed(store) -> None:
+    engine, key = engine_on(store), keys.upload("ns", "u1")
+    await engine.change("ns", make("a", "a"))
+    assert await begin(engine, key)
+    await end_elsewhere(store, key)
+    assert await engine.change("ns", finish(key, "b")) is False
+    assert await engine.read("ns", names) == ["a"]
+
+
+async def test_an_upload_that_ended_before_its_beginning_was_heard_of_is_not_committed(store) -> None:
+    """The answer to its beginning comes late: by then a later head is known, at which it has ended."""
+    engine, key = engine_on(store), keys.upload("ns", "u1")
+    await engine.change("ns", make("a", "a"))
+    real, heard = engine._group.submit, asyncio.Event()
+
+    async def slow(txn: Txn) -> TxnResult:
+        result = await real(txn)
+        await heard.wait()
+        return result
+
+    engine._group.submit = slow
+    beginning = asyncio.create_task(begin(engine, key))
+    await asyncio.sleep(0.01)
+    engine._group.submit = real
+    await end_elsewhere(store, key)
+    assert await engine.read("ns", names) == ["a"]
+    heard.set()
+    assert await beginning
+    assert await engine.change("ns", finish(key, "b")) is False
+    assert await engine.read("ns", names) == ["a"]
+
+
+async def test_large_records_of_uploads_are_forgotten_when_they_are_too_many(store, monkeypatch) -> None:
+    monkeypatch.setattr(knowledge, "MAX_CACHED_ENTRIES", 1000)
+    engine = engine_on(store)
+    await engine.change("ns", make("a", "a"))
+    for number in range(40):
+        key = keys.upload("ns", f"u{number}")
+        large = records.encode(Child(1, DIRECTORY, "u" * 30_000))
+        assert await engine.write_aside("ns", [absent(key)], [Put(key, large)])
+        await engine.change("ns", make(f"d{number}", f"d{number}"))
+        state = engine._known.kept("ns")
+        assert state is None or sum(map(len, state.uploads.values())) <= 600_000
+    assert await engine.change("ns", finish(keys.upload("ns", "u0"), "b")) is True

@@ -145,7 +145,7 @@ class _Commits:
 
     def run(self, commits: Sequence[FileCommit], others: Sequence[FileCommit] = ()) -> list[Outcome]:
         self._load_first([*commits, *others])
-        data, kv = self._observe_upload()
+        data = self.view.upload(self.upload_key)
         upload = None if data is None else records.decode(Upload, data)
         files = {} if upload is None else {file.file_id: file for file in upload.files}
         if others:
@@ -173,7 +173,7 @@ class _Commits:
             except MoorageError as refusal:
                 outcomes.append(refusal)
         if upload is not None and len(files) < len(upload.files):
-            self._write_upload(upload, kv, tuple(files.values()))
+            self._write_upload(upload, tuple(files.values()))
         return outcomes
 
     # --- reading
@@ -195,21 +195,14 @@ class _Commits:
         needs_stored = is_short_form(self.upload_id) and commits[0].hashes is None
         view.need_together(
             governed=governed,
-            fresh=() if view.touched(self.upload_key) else (self.upload_key,),
             present=chunks,
+            uploads=(self.upload_key,),
             fresh_ranges=(self._stored_range(),) if needs_stored else (),
         )
 
     def _stored_range(self) -> RangeKey:
         start, end = keys.stored_range(self.view.namespace, self.upload_id)
         return RangeKey(start, end, limit=MAX_PLAN_CALLS + 1, by_create_revision=True)
-
-    def _observe_upload(self) -> tuple[bytes | None, KeyValue | None]:
-        """The upload's record, and as it was read unless a plan of this attempt has written it since."""
-        if self.view.touched(self.upload_key):
-            return self.view.get(self.upload_key), None
-        kv = self.view.fresh(self.upload_key)
-        return (None if kv is None else kv.value), kv
 
     def _draft(self, file: UploadFile | None, commit: FileCommit) -> "_Draft | Outcome":
         view = self.view
@@ -360,11 +353,9 @@ class _Commits:
             view.put(keys.bound(view.namespace, draft.prepared.binding), mark)
         return new
 
-    def _write_upload(self, upload: Upload, kv: KeyValue | None, left: tuple[UploadFile, ...]) -> None:
+    def _write_upload(self, upload: Upload, left: tuple[UploadFile, ...]) -> None:
         view = self.view
         if left:
-            if kv is not None:
-                view.require(kv)
             view.put(self.upload_key, msgspec.structs.replace(upload, files=list(left)))
         else:
             view.delete(self.upload_key)

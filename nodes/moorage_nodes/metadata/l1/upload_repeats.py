@@ -83,10 +83,7 @@ def put_in_place(view: View, upload_id: str, upload: Upload, unused: Sequence[Ke
 
 
 def _is_open(view: View, upload_id: str) -> bool:
-    key = keys.upload(view.namespace, upload_id)
-    if view.touched(key):
-        return view.get(key) is not None
-    return view.fresh(key) is not None
+    return view.upload(keys.upload(view.namespace, upload_id)) is not None
 
 
 def _pack(found: Found) -> bytes | dict[str, object] | None:

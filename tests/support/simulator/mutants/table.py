@@ -25,6 +25,14 @@ MUTANTS = (
         "return Compare(keys.INCARNATION, Target.VERSION, 1)",
     ),
     Mutant(
+        "an upload is remembered that another process has ended",
+        "moorage_nodes.metadata.knowledge",
+        "Knowledge._catch_up",
+        "fresh.governed, fresh.untold, fresh.present = old.governed, old.untold, old.present",
+        "fresh.governed, fresh.untold, fresh.present = old.governed, old.untold, old.present\n"
+        "    fresh.uploads = old.uploads",
+    ),
+    Mutant(
         "read what is remembered",
         ENGINE,
         "Namespaces.read",
