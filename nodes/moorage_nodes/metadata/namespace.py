@@ -52,7 +52,8 @@ class Submitter(Protocol):
 class Namespaces:
     """All namespaces that this process serves. One instance per process; tasks share it freely.
 
-    `incarnation` is the value under `meta/incarnation`; `clock` gives Unix seconds; `rng` spreads retries and marks heads.
+    `incarnation` is the value under `meta/incarnation`; `clock` gives Unix seconds; `rng` spreads retries and seeds the
+    marks of heads.
     `on_change` is told of every namespace whose journal grew, and how far; it must not wait.
     """
 
@@ -71,6 +72,7 @@ class Namespaces:
         self.incarnation = incarnation
         self._clock = clock
         self._rng = rng
+        self._marks = random.Random(rng.getrandbits(128))  # noqa: S311 - unique, not secret
         self._on_change = on_change
         self._known = Knowledge(store)
         self._lines: dict[str, Line] = {}
@@ -217,7 +219,7 @@ class Namespaces:
         """What a batch is planned on: what is known, or what the transaction under way will leave. And whether the
         head has just been looked at.
         """
-        mark, now = self._rng.getrandbits(63), self._now()
+        mark, now = self._marks.getrandbits(63), self._now()
         if ahead is not None:
             ahead.behind = View(namespace, ahead.view.state, now=now, mark=mark, before=ahead.view)
             return ahead.behind, False

@@ -10,10 +10,10 @@ the commits of one upload, and every `/update` that ends an upload in whose plac
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from moorage.core.errors import (
     ConflictError,
@@ -104,8 +104,7 @@ def plan_commits(
     return plan
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
+class _Draft(Struct, frozen=True):
     """A file's new version before its chunks are looked at. `node` None: the file is to be made."""
 
     commit: FileCommit
@@ -118,8 +117,7 @@ class _Draft:
     prepared: Prepared | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
+class _Version(Struct, frozen=True):
     """A version that is ready to be written."""
 
     draft: _Draft

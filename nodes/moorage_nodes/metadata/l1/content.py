@@ -16,6 +16,8 @@ name that is only kept from the version before, or only named, keeps its meaning
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from moorage.core.errors import EmptyCommitError, InvalidFieldError, MissingChunksError
 from moorage.core.ids import format_hash
 from moorage_nodes.metadata.l1.entries import Id, assemble_unnamed, format_id, id_of
@@ -25,8 +27,7 @@ UNKNOWN_SIZE = -1
 NOTHING = b""  # the digest of a name that means nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """`entries` in file order; a size may be `UNKNOWN_SIZE` and a digest `NOTHING` until they are checked.
     `bindings`: the names that this commit gives bytes.
     """

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from msgspec import Struct
+
 from moorage.core.ids import parse_id, resolve_root_alias
 from moorage.core.routing import RoutingTable, choose_host, l2_prefix
 from moorage_nodes.livefile import LiveFile
@@ -50,8 +52,7 @@ class L1:
         return choose_host(self.routing.value, asked_host) + l2_prefix(self.cluster.server_key)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """The user who asks. `namespace` is the user id, `generation` that of the user's tokens."""
 
     namespace: str

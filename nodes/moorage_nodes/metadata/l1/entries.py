@@ -2,9 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from moorage.core.errors import InvalidFieldError
 from moorage.core.ids import HASH_PREFIX, format_hash, is_hash, parse_chunk_id, parse_hash
@@ -15,8 +14,7 @@ Id = str | bytes
 """How an entry is told from others in a list: by the client's name, or by the digest when that is its name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """What a file record and a manifest say of a list of chunks; `digest` is the SHA-256 of the ordered digests."""
 
     count: int

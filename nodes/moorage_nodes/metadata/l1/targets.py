@@ -110,6 +110,8 @@ def observe_manifest(view: View, file_id: str, version: int) -> Manifest | None:
 
 def observe_revivals(view: View, chunk_keys: Sequence[bytes]) -> list[tuple[KeyValue, Chunk]]:
     """Records of chunks that are held but marked, as they are right now: to be written live, comparing them."""
+    if not chunk_keys:
+        return []
     wanted = [key for key in chunk_keys if not view.touched(key)]
     view.need_fresh(wanted)
     found = [(kv, records.decode(Chunk, kv.value)) for key in wanted if (kv := view.fresh(key)) is not None]
