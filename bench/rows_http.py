@@ -17,7 +17,7 @@ META = f"/meta/{KEY}"
 CONTENT = b"a small file"
 HASH = "sha256_" + hashlib.sha256(CONTENT).hexdigest()
 CLIENTS = 64
-COMMITS_EACH = 8
+COMMITS_EACH = 24
 READS_EACH = 60
 
 Stream = Callable[[], Iterator[bytes]]
