@@ -23,7 +23,9 @@ METADATA_BODY_MIB = 64
 """More than any server of metadata takes (each route has its own, smaller limit and says so in its answer)."""
 ROOT_NOTIFY_PATHS = ("/ws", "/poll", "/ack_deletion")
 """Routed at the host's root too where there is one notifier (PROTOCOL.md, Discovery and login)."""
-KNOWN_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+ALLOWED_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
+"""Of all routes together: what each takes a server says."""
+KNOWN_METHODS = (*ALLOWED_METHODS, "PATCH", "OPTIONS")
 
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_./:\[\]-]+")
 
@@ -296,7 +298,14 @@ class _Answer:
 
 _ANSWERS = (
     _Answer("malformed", (400, 501, 505), 400, "malformed", "The request cannot be understood."),
-    _Answer("not_allowed", (405,), 405, "method_not_allowed", "This method is not allowed here."),
+    _Answer(
+        "not_allowed",
+        (405,),
+        405,
+        "method_not_allowed",
+        "This method is not allowed here.",
+        f'Allow "{", ".join(ALLOWED_METHODS)}"',
+    ),
     _Answer(
         "too_large",
         (413,),

@@ -222,6 +222,7 @@ async def test_what_is_no_http_is_refused_in_the_shape_of_all_errors(proxy, data
     assert (answer.status, answer.json["error"]) == (status, word)
     assert answer.json["request_id"] == answer.headers["x-request-id"]
     assert answer.headers["server"] == "nginx"
+    assert ("allow" in answer.headers) is (status == 405)
     assert proxy.heads() == []
 
 
