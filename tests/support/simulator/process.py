@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from moorage_nodes.stores.contracts import MetadataStore, ObjectStore
-from moorage_nodes.stores.faulty import Fault, FaultyObjects, FaultyStore, Plan, call_with_faults
+from moorage_nodes.stores.faulty import Fault, Plan, call_with_faults
+from moorage_nodes.stores.forwarding import ForwardingObjects, ForwardingStore
 from simulator.loop import VirtualLoop
 
 T = TypeVar("T")
@@ -188,28 +189,25 @@ async def _call(
         raise
 
 
-class MortalStore(FaultyStore):
-    """A `FaultyStore` whose faults may be a process's death."""
+class MortalStore(ForwardingStore):
+    """A `MetadataStore` whose faults may be a process's death."""
 
     def __init__(self, inner: MetadataStore, process: Process, faults: Faults) -> None:
-        super().__init__(inner, Plan())
+        super().__init__(inner)
         self._process = process
         self._faults = faults
 
-    async def _read(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
-        return await _call(self._process, self._faults, operation, call, writes=False)
-
-    async def _write(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
-        return await _call(self._process, self._faults, operation, call, writes=True)
+    async def call(self, operation: str, call: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
+        return await _call(self._process, self._faults, operation, call, writes=writes)
 
 
-class MortalObjects(FaultyObjects):
-    """A `FaultyObjects` whose faults may be a process's death."""
+class MortalObjects(ForwardingObjects):
+    """An `ObjectStore` whose faults may be a process's death."""
 
     def __init__(self, inner: ObjectStore, process: Process, faults: Faults) -> None:
-        super().__init__(inner, Plan())
+        super().__init__(inner)
         self._process = process
         self._faults = faults
 
-    async def _call(self, operation: str, call: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
+    async def call(self, operation: str, call: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
         return await _call(self._process, self._faults, operation, call, writes=writes)
