@@ -77,7 +77,7 @@ def parse_manifest(document: Document) -> tuple[Manifest | None, list[Problem]]:
     # `kubectl get -o yaml` shows a status, which is no wish.
     wished = {name: value for name, value in data.items() if name not in {"status", "apiVersion"}}
     try:
-        text = json.dumps({"apiVersion": API_VERSION, **wished})
+        text = json.dumps(_without_nulls({"apiVersion": API_VERSION, **wished}, model))
         manifest = model.model_validate_json(text)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
@@ -188,6 +188,20 @@ def _model_at(model: type[BaseModel] | None, path: FieldPath) -> type[BaseModel]
         fields = {field.alias: field for field in model.model_fields.values()}
         model = _model_of(fields[step].annotation) if step in fields else None
     return model
+
+
+def _without_nulls(value: Any, model: type[BaseModel] | None) -> Any:
+    """A field that is null counts as absent, as for the API server, which prunes nulls before it fills in defaults."""
+    if isinstance(value, list):
+        return [_without_nulls(each, model) for each in value]
+    if not isinstance(value, dict) or model is None:
+        return value
+    models = {field.alias: _model_of(field.annotation) for field in model.model_fields.values()}
+    return {
+        name: _without_nulls(field, models.get(name))
+        for name, field in value.items()
+        if field is not None or name not in models
+    }
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

@@ -59,5 +59,7 @@ class Listener:
                 return
             if answered.status != 200:
                 raise Violation("an acknowledgement is always taken", f"{op}")
-            device.history.witness.check_noted(device.user, notification_id, device.id)
-            self.acknowledged.setdefault(notification_id, device.world.loop.time())
+            noted = device.history.witness.check_noted(device.user, notification_id, device.id)
+            # Of a deletion that has been cancelled a server that stood still may yet tell for the first time.
+            if noted or notification_id in self.told:
+                self.acknowledged.setdefault(notification_id, device.world.loop.time())

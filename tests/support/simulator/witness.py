@@ -435,14 +435,15 @@ class Witness:
             if notification.skipped:
                 self.skipped.add(name)
 
-    def check_noted(self, user: str, notification_id: str, client_id: str) -> None:
-        """An acknowledgement that was answered is waited for no more, while its deletion stands."""
+    def check_noted(self, user: str, notification_id: str, client_id: str) -> bool:
+        """An acknowledgement that was answered is waited for no more, while its deletion stands; whether it is noted."""
         deletion = self.namespaces[user].deletions.get(notification_id)
         name = user, notification_id
-        if deletion is None or deletion.step == PROCEED or client_id not in deletion.clients:
-            return
-        if client_id not in self.acknowledged[name] and name not in self.skipped:
+        noted = client_id in self.acknowledged[name]
+        stands = deletion is not None and deletion.step != PROCEED and client_id in deletion.clients
+        if stands and not noted and name not in self.skipped:
             raise Violation("an acknowledgement is always taken", f"{name}: {client_id} is still waited for")
+        return noted
 
     def _check_uploads(
         self, state: Namespace, changed: list[tuple[str, bytes, bytes | None]], old: set[bytes]

@@ -33,7 +33,6 @@ WRONG_FIELDS = [
     (MC, "spec.blockPools", [], "expected 1 or more entries, got a list"),
     (MC, "spec.tiers.l2.replicas", 0, "expected at least 1, got 0"),
     (MC, "spec.deletionPolicy", "Keep", "expected 'Retain' or 'Delete', got \"Keep\""),
-    (BP, "spec.replicas", None, "expected an integer, got nothing"),
     (BP, "spec.store", "s3", 'expected a mapping, got "s3"'),
     (BP, "spec.store.managed.image", "not an image!", 'expected an image reference such as registry.example.com/name:tag, got "not an image!"'),
     (BP, "spec.store.managed.servers", 2, "expected 1, or at least 4"),
@@ -95,6 +94,18 @@ def test_what_is_left_out_has_its_default(manifests):
     }  # fmt: skip
     assert cluster.block_pools[0].mode == "ReadWrite"
     assert cluster.deletion_policy == "Retain"
+
+
+@pytest.mark.parametrize("path", ["spec.retention", "spec.retention.deleted", "spec.blockPools.0.mode"])
+def test_what_is_null_has_its_default_too(manifests, path):
+    """So the API server takes it, and so a key that was left empty in a file ends."""
+    cluster = parse_realm([("quickstart", manifests.set(MC, path, None).text())]).clusters[0].spec
+    assert (cluster.retention.deleted, cluster.block_pools[0].mode) == ("30d", "ReadWrite")
+
+
+@pytest.mark.parametrize(("title", "path"), MISSING_FIELDS)
+def test_what_is_required_and_null_is_named(manifests, title, path):
+    assert f"{title}: {path.replace('.0', '[0]')}: required" in manifests.set(title, path, None).problems()
 
 
 @pytest.mark.parametrize(("title", "path", "value", "message"), WRONG_FIELDS)
