@@ -7,7 +7,7 @@ counts only where its head is compared, by a transaction, or by a linearizable r
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.records import Head, JournalEntry
@@ -119,10 +119,14 @@ class Knowledge:
         self._evict()
 
     async def _load_alone(self, view: View, wanted: Sequence[bytes | RangeKey]) -> None:
+        state, before = view.state, view.before
         snapshot = await self._store.get_many(_asked(wanted))
         if view.state.superseded:
             # The state that came after has forgotten what changed, perhaps this: it may be older than that.
             raise HeadMoved
+        if view.state is not state:
+            # The transaction before was carried out meanwhile, and what it wrote may have been read before that.
+            wanted = [key for key in wanted if not _is_written(key, before)]
         self._learn_all(view, wanted, snapshot)
 
     async def _load_part(self, view: View, wanted: Sequence[bytes | RangeKey]) -> None:
@@ -278,6 +282,12 @@ def _revision_of(head: KeyValue | None) -> int:
 
 def _range_of(key: RangeKey) -> Range:
     return Range(key.start, key.end, key.limit)
+
+
+def _is_written(key: bytes | RangeKey, writes: Mapping[bytes, object]) -> bool:
+    if isinstance(key, bytes):
+        return key in writes
+    return any(key.start <= written < key.end for written in writes)
 
 
 def _asked(wanted: Iterable[bytes | RangeKey]) -> list[bytes | Range]:

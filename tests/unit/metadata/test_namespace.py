@@ -8,7 +8,7 @@ from moorage.core.errors import NameTakenError, OutcomeUnknownError, StoreUnavai
 from moorage_nodes.metadata import keys, knowledge, records
 from moorage_nodes.metadata.namespace import Namespaces
 from moorage_nodes.metadata.records import DIRECTORY, LIVE, Child, Head, JournalEntry
-from moorage_nodes.metadata.view import RangeKey, View
+from moorage_nodes.metadata.view import NotLoaded, RangeKey, View
 from moorage_nodes.stores.contracts import MetadataStore, Put, Txn, TxnResult, absent
 from moorage_nodes.stores.fanout import LINE_SECONDS
 from moorage_nodes.stores.memory import MemoryStore
@@ -367,6 +367,56 @@ async def test_a_plan_that_reads_a_range_waits_for_the_transaction_under_way(sto
     assert held.count == 1
     held.let_all_through()
     assert await asyncio.gather(*tasks, second) == ["one", 1]
+
+
+class SlowAnswers(MemoryStore):
+    """Reads are made when they are asked for; their answers wait while `gate` is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.waiting = 0
+
+    async def get_many(self, wanted, **options):
+        answer = await super().get_many(wanted, **options)
+        self.waiting += 1
+        await self.gate.wait()
+        self.waiting -= 1
+        return answer
+
+
+@pytest.mark.parametrize("what", ["a range", "an upload"])
+async def test_what_was_read_before_the_one_under_way_was_carried_out_is_read_again_behind_it(what) -> None:
+    """The answer comes when that one has landed, and is older than what it left."""
+    store = SlowAnswers()
+    await store.transact(Txn(then=(Put(keys.INCARNATION, INCARNATION),)))
+    held, key = Held(store), keys.upload("ns", "u1")
+    held.free = True
+    engine = engine_through(held)
+    await engine.change("ns", make("a", "one"))
+    assert await begin(engine, key)
+    children = RangeKey(*keys.children_range("ns", "root:ns"))
+
+    def look(view: View) -> list[str] | bool:
+        if what == "an upload":
+            view.need_fresh([key])
+            return view.fresh(key) is not None
+        if children not in view.state.ranges:
+            raise NotLoaded((children,))
+        return names(view)
+
+    held.free = False
+    first = asyncio.create_task(engine.change("ns", finish(key, "b")))
+    await until(lambda: held.count == 3)
+    store.gate.clear()
+    second = asyncio.create_task(engine.change("ns", look))
+    await until(lambda: store.waiting)
+    held.let_all_through()
+    assert await first is True
+    store.gate.set()
+    assert await second == (["a", "b"] if what == "a range" else False)
+    assert await engine.change("ns", finish(key, "c")) is False
 
 
 async def test_an_upload_that_the_one_under_way_leaves_open_must_still_be_so_when_the_next_one_is_written(
