@@ -37,6 +37,7 @@ from simulator.world import World
 
 HOUR = 3600.0
 USERS = ("ada", "bob")
+CROWD, CROWDED_PACE = 6, 0.002  # devices of one user, seconds between the requests of each
 LONGEST = 400 * HOUR  # of one seed: longer means that something waits for what never comes
 
 
@@ -181,10 +182,12 @@ class _Seed:
         world, rng = self.world, self.rng
         world.weather.calm = True
         await world.start_all()
+        # A crowd keeps a server's line full: its transactions are planned while others are under way.
+        crowd = rng.random() < 0.15
         devices = [
             Device(world, self.history, user, f"{user}-{number}", random.Random(rng.getrandbits(64)))
             for user in USERS
-            for number in range(rng.choice([1, 2, 3]))
+            for number in range(CROWD if crowd and user == USERS[0] else rng.choice([1, 2, 3]))
         ]
         for device in {device.user: device for device in devices}.values():
             await device.prepare()
@@ -195,7 +198,7 @@ class _Seed:
             if rng.random() < 0.6:
                 listener = Listener(device)
                 device.more += [(listener.poll, 8), (listener.hasten, 4)]
-        pace = rng.choice([0.05, 0.5, 5.0, self.limits.grace / 5])
+        pace = CROWDED_PACE if crowd else rng.choice([0.05, 0.5, 5.0, self.limits.grace / 5])
         background = [
             asyncio.create_task(world.keep_alive()),
             asyncio.create_task(self._bad_luck(pace)),

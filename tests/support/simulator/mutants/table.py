@@ -33,13 +33,6 @@ MUTANTS = (
         "    fresh.uploads = old.uploads",
     ),
     Mutant(
-        "what was read before the transaction ahead was carried out counts behind it",
-        "moorage_nodes.metadata.knowledge",
-        "Knowledge._load_alone",
-        "if view.state is not state:",
-        "if False:",
-    ),
-    Mutant(
         "read what is remembered",
         ENGINE,
         "Namespaces.read",
