@@ -59,7 +59,6 @@ class State:
     present: dict[bytes, bytes] = field(default_factory=dict)
     uploads: dict[bytes, bytes] = field(default_factory=dict)
     ranges: dict[RangeKey, tuple[KeyValue, ...]] = field(default_factory=dict)
-    memo: dict[object, object] = field(default_factory=dict)
     wary: int = 0  # another process moved the head lately: for so many transactions more it may do so again
     superseded: bool = False  # a later state shares `governed` with this one
 
@@ -193,6 +192,14 @@ class View:
             return self.state.ranges[key]
         except KeyError:
             raise NotLoaded((key,)) from None
+
+    def need_ranges(self, wanted: Iterable[RangeKey]) -> None:
+        """Say at once which ranges will be read, so that they are loaded in one round trip."""
+        if self.follows is not None:
+            raise NotSettled
+        missing = [key for key in wanted if key not in self.state.ranges]
+        if missing:
+            raise NotLoaded(missing)
 
     def written_within(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes | None]]:
         """What earlier plans of this attempt wrote in [start, end), which `range` does not show; None: deleted."""

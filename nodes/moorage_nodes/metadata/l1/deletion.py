@@ -211,10 +211,12 @@ class _Walk:
 
     def _load_next(self) -> None:
         """The directories that come next are read together."""
-        if self._range_of(*self.places[-1]) in self.view.state.ranges:
-            return
-        wanted = [self._range_of(*place) for place in self.places[self._reads - MAX_WALK_READS :]]
-        raise NotLoaded([key for key in wanted if key not in self.view.state.ranges])
+        try:
+            self.view.range(self._range_of(*self.places[-1]))
+        except NotLoaded:
+            self.view.need_ranges(
+                self._range_of(*place) for place in self.places[self._reads - MAX_WALK_READS :]
+            )
 
     def _range_of(self, directory_id: str, after: str | None) -> RangeKey:
         # Always as many, whatever is left: the plan that runs again must ask for the same.
