@@ -475,7 +475,8 @@ class Witness:
                 continue
             since = self.trashed.pop(name, None)
             node = state.nodes.get(name[1])
-            if node is not None and node.state == LIVE:
+            # Brought back, and maybe deleted again by the next request of the same transaction.
+            if node is not None and node.state in {LIVE, PENDING_DELETION}:
                 continue
             if since is None or self.now() - since < self.limits.retention_deleted - self.limits.skew:
                 raise Violation("restorable until retention ends", f"{state.name}: {name[1]}")
