@@ -1,5 +1,6 @@
 """Fixtures that tests of every kind share. Real servers start once for a run, when the first test asks."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             raise pytest.UsageError(
                 f"pytest-xdist does not see the groups of {len(lost)} tests, such as {lost[0]}"
             )
+
+
+@pytest.fixture(autouse=True)
+def log_levels_of_its_own() -> Iterator[None]:
+    """What a command sets for its process does not reach the tests behind it, in whichever order they come."""
+    root, ours = logging.root, logging.getLogger("moorage")
+    disabled, level, our_level = root.manager.disable, root.level, ours.level
+    yield
+    logging.disable(disabled)
+    root.setLevel(level)
+    ours.setLevel(our_level)
 
 
 @pytest.fixture(scope="session")
