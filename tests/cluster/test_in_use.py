@@ -263,6 +263,36 @@ async def test_a_notifier_taken_off_the_list_goes_behind_its_routes_and_another_
         assert bed.requests(since) == []
 
 
+async def test_nothing_is_ready_before_the_servers_announce_its_routes(bed: Bed, auth: AuthServer) -> None:
+    """A mounted file changes up to a minute after it was written: until then clients do not learn of the notifier."""
+    files, bell = build_access_point(), build_notifier("bell")
+    ringing = build_cluster(notifierRef={"name": "bell"})
+    for manifest in (build_pool(), build_cluster(), files):
+        await bed.put(manifest)
+
+    async def is_written(notifiers: list[str]) -> bool:
+        live = await bed.kube.get(CONFIG_MAP, bed.namespace, "files-live")
+        assert live is not None
+        routes = json.loads(live["data"]["routing.json"])["clusters"]
+        return all(route["notifiers"] == notifiers for route in routes)
+
+    async def waits() -> bool:
+        return (await bed.conditions(files)).get("Ready") == ("False", "Waiting")
+
+    async with controllers(bed.kube, bed.namespace), bed.running():
+        await bed.until(lambda: bed.ready([build_pool(), build_cluster(), files]))
+        bed.servers.report = Revisions(1, 10**9)
+        await bed.put(bell)
+        await bed.put(ringing)
+        await bed.until(waits)
+        bed.servers.report = Revisions(2, 10**9)  # what the proxy is to serve first; nobody announces it yet
+        await bed.until(lambda: is_written(["bell"]))
+        await asyncio.sleep(1.0)
+        assert await waits()
+        bed.servers.report = Revisions(3, 10**9)
+        await bed.until(lambda: bed.ready([build_pool(), bell, ringing, files]))
+
+
 async def test_a_pool_goes_with_the_only_cluster_that_names_it(bed: Bed, auth: AuthServer) -> None:
     """Nobody lives on that cluster: what lies in the pool is nobody's, and is kept."""
     second = build_pool("second")

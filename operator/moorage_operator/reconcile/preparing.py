@@ -28,6 +28,8 @@ from moorage_operator.spec.realm import Realm
 
 POLL_SECONDS = 2.0
 """Between two questions to servers that are to report a revision."""
+SILENT_POLL_SECONDS = 30.0
+"""The same where one of them does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class Preparer:
         self._world = world
         self._servers = servers
         self._images = images
+        self._told: dict[
+            str, int
+        ] = {}  # AccessPoint's uid → the newest revision of routes that all servers reported
         self._keys = KeyMaker(keeper, now)
         self._stores = StoreMaker(world, keeper, now)
 
@@ -73,7 +78,7 @@ class Preparer:
             serves = await self._proxy_serves(resource, realm)
             tables = plan_tables(wanted, announced, proxied, serves, loaded.routing)
         keys = await self._keys.ensure_keys(resource, realm, live_trust, loaded.trust)
-        waits = () if tables.hold(wanted) else ("servers and proxy take up the new routes",)
+        waits, again = await self._observe_routes(resource, realm, tables, wanted)
         more = {
             "urls": [realm.access_point.spec.public_url, *realm.access_point.spec.extra_urls],
             "adminSecretRef": {"name": admin},
@@ -81,12 +86,31 @@ class Preparer:
             "trustRevision": keys.trust["revision"],
             "keys": keys.states,
         }
-        again = [
-            seconds
-            for seconds in (keys.again, None if tables.hold(wanted) else POLL_SECONDS)
-            if seconds is not None
-        ]
-        return Prepared(self._context(tables, keys.trust, admin, etcd), more, waits, min(again, default=None))
+        soon = [seconds for seconds in (keys.again, again) if seconds is not None]
+        return Prepared(self._context(tables, keys.trust, admin, etcd), more, waits, min(soon, default=None))
+
+    async def _observe_routes(
+        self, resource: Resource, realm: Realm, tables: Tables, wanted: RoutingTable
+    ) -> tuple[tuple[str, ...], float | None]:
+        """What is waited for until every server announces what is wanted, and when to look again. A file that is
+        mounted changes up to a minute after it was written, so what is written is not yet announced.
+        """
+        if not tables.hold(wanted):
+            return ("servers and proxy take up the new routes",), POLL_SECONDS
+        revision = tables.announced.revision
+        if realm.access_point.spec.hibernated or self._told.get(resource.uid) == revision:
+            return (), None
+        if _was_ready_with(resource, revision):  # another process of ours has seen it
+            self._told[resource.uid] = revision
+            return (), None
+        reported = (await self._ask(resource.namespace, list_parts(realm))).routing
+        if reported is None:
+            # No server is ready, which is said elsewhere, or one does not answer: that alone holds nothing up.
+            return (), SILENT_POLL_SECONDS
+        if reported < revision:
+            return ("servers take up the new routes",), POLL_SECONDS
+        self._told[resource.uid] = revision
+        return (), None
 
     def _context(
         self,
@@ -126,6 +150,13 @@ class Preparer:
             return (await self._ask(resource.namespace, (proxy_part(resource.name),))).routing
         applied = parse_table(self._live_files(resource).get("proxy-routing.json"))
         return applied.revision if applied is not None else None
+
+
+def _was_ready_with(resource: Resource, revision: int) -> bool:
+    """Whether the status, which outlives us, says that it was ready with these routes."""
+    conditions = resource.status.get("conditions", ())
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return ready and resource.status.get("routingRevision") == revision
 
 
 def plan_departing(proxied: RoutingTable, realm: Realm, clusters: Mapping[str, str]) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from moorage_nodes.metadata.records import LIVE, Node
+from moorage_nodes.metadata.records import LIVE, JournalEntry, Node
 from simulator.witness import Seen, Violation, Witness
 
 
@@ -82,19 +82,21 @@ class History:
 
     # --- the tree
 
-    def check_some_time(self, op: Operation, node_id: str, what: str, holds: Callable[[Node], bool]) -> None:
-        """What was acknowledged was so at some moment between the request and its answer."""
+    def check_some_time(
+        self, op: Operation, node_id: str, what: str, holds: Callable[[Node | JournalEntry], bool]
+    ) -> None:
+        """What was acknowledged was so at some moment between the request and its answer. One transaction may hold more
+        than one change of a node: between them only the journal has seen it.
+        """
+        for time, entry in self.witness.journals[op.namespace]:
+            if op.start <= time <= op.end and entry.id == node_id and holds(entry):
+                return
         for seen in self.witness.window(op.namespace, node_id, op.start, op.end):
             if seen.node is not None and holds(seen.node):
                 return
         raise Violation("what was acknowledged survives", f"{op}: never {what}")
 
     def check_live_at(self, op: Operation, node_id: str, parent: str, name: str) -> None:
-        # One transaction may hold more than one change of a node: between them only the journal has seen it.
-        for time, entry in self.witness.journals[op.namespace]:
-            told = (entry.id, entry.state, entry.parent, entry.name)
-            if op.start <= time <= op.end and told == (node_id, LIVE, parent, name):
-                return
         self.check_some_time(
             op,
             node_id,
