@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import jwt
+import pytest
 from black_box.http_client import Server, check_error, check_ok
 from black_box.store import RunningStore
 from black_box.user import User, new_user
@@ -109,7 +110,18 @@ def test_unknown_accounts_are_throttled_like_known_ones(store: RunningStore, use
 
 
 def test_the_time_of_a_refusal_tells_no_user_from_nobody(local_store: RunningStore):
-    """Medians of 200 tries each, in turns so that a slow minute meets both; few per account, below the throttle."""
+    """Once more where the machine was busy with something else: a difference that is there stays."""
+    for _ in range(3):
+        known, unknown = time_refusals(local_store)
+        if abs(known - unknown) <= 0.1 * max(known, unknown):
+            return
+    pytest.fail(f"{known=:.4f} {unknown=:.4f}")
+
+
+def time_refusals(local_store: RunningStore) -> tuple[float, float]:
+    """Seconds for a user and for nobody: medians of 200 tries each, in turns so that a slow minute meets both; few per
+    account, below the throttle.
+    """
     tries_per_account, accounts = 8, 25
     admin = local_store.admin()
     run = secrets.token_hex(4)
@@ -124,4 +136,4 @@ def test_the_time_of_a_refusal_tells_no_user_from_nobody(local_store: RunningSto
                 times.append(time.perf_counter() - began)
                 assert response.status_code == 401
     known, unknown = (statistics.median(times) for times in taken.values())
-    assert abs(known - unknown) <= 0.1 * max(known, unknown), f"{known=:.4f} {unknown=:.4f}"
+    return known, unknown
