@@ -54,9 +54,8 @@ class Preparer:
         self._world = world
         self._servers = servers
         self._images = images
-        self._told: dict[
-            str, int
-        ] = {}  # AccessPoint's uid → the newest revision of routes that all servers reported
+        # AccessPoint's uid → the newest revision of routes that all its servers have reported.
+        self._told: dict[str, int] = {}
         self._keys = KeyMaker(keeper, now)
         self._stores = StoreMaker(world, keeper, now)
 
@@ -100,15 +99,13 @@ class Preparer:
         revision = tables.announced.revision
         if realm.access_point.spec.hibernated or self._told.get(resource.uid) == revision:
             return (), None
-        if _was_ready_with(resource, revision):  # another process of ours has seen it
-            self._told[resource.uid] = revision
-            return (), None
-        reported = (await self._ask(resource.namespace, list_parts(realm))).routing
-        if reported is None:
-            # No server is ready, which is said elsewhere, or one does not answer: that alone holds nothing up.
-            return (), SILENT_POLL_SECONDS
-        if reported < revision:
-            return ("servers take up the new routes",), POLL_SECONDS
+        if not _was_ready_with(resource, revision):  # else another process of ours has seen it
+            reported = (await self._ask(resource.namespace, list_parts(realm))).routing
+            if reported is None:
+                # No server is ready, which is said elsewhere, or one does not answer: that alone holds nothing up.
+                return (), SILENT_POLL_SECONDS
+            if reported < revision:
+                return ("servers take up the new routes",), POLL_SECONDS
         self._told[resource.uid] = revision
         return (), None
 

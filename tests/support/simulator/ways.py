@@ -66,37 +66,33 @@ async def _take_all(pages: AsyncIterator[T]) -> list[T]:
     return [page async for page in pages]
 
 
-class FarStore(ForwardingStore):
+class _Far:
+    """What a store at the end of a way does with each call."""
+
+    _way: _Way
+
+    async def call(self, operation: str, call: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
+        return await self._way.go(call, writes=writes)
+
+    async def pages(self, operation: str, pages: AsyncIterator[Sequence[T]]) -> AsyncIterator[Sequence[T]]:
+        for page in await self.call(operation, lambda: _take_all(pages)):
+            yield page
+
+    async def close(self) -> None:
+        """The store is everybody's."""
+
+
+class FarStore(_Far, ForwardingStore):
     """A `MetadataStore` at the end of a way."""
 
     def __init__(self, inner: MetadataStore, process: Process, weather: Weather) -> None:
         super().__init__(inner)
         self._way = _Way(process, weather)
 
-    async def call(self, operation: str, call: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
-        return await self._way.go(call, writes=writes)
 
-    async def pages(self, operation: str, pages: AsyncIterator[Sequence[T]]) -> AsyncIterator[Sequence[T]]:
-        for page in await self.call(operation, lambda: _take_all(pages)):
-            yield page
-
-    async def close(self) -> None:
-        """The store is everybody's."""
-
-
-class FarObjects(ForwardingObjects):
+class FarObjects(_Far, ForwardingObjects):
     """An `ObjectStore` at the end of a way."""
 
     def __init__(self, inner: ObjectStore, process: Process, weather: Weather) -> None:
         super().__init__(inner)
         self._way = _Way(process, weather)
-
-    async def call(self, operation: str, call: Callable[[], Awaitable[T]], *, writes: bool = False) -> T:
-        return await self._way.go(call, writes=writes)
-
-    async def pages(self, operation: str, pages: AsyncIterator[Sequence[T]]) -> AsyncIterator[Sequence[T]]:
-        for page in await self.call(operation, lambda: _take_all(pages)):
-            yield page
-
-    async def close(self) -> None:
-        """The store is everybody's."""

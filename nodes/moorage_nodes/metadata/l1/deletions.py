@@ -103,7 +103,7 @@ class Deletions:
         deletion = await self._namespaces.read(namespace, plan_observe(notification_id))
         if deletion is None:
             return
-        notifier = self._notifier if deletion.clients and deletion.step != PROCEED else None
+        notifier = self._notifier if _waits_for_clients(deletion) else None
         if notifier is not None:
             await notifier.tell(namespace, notification_id, deletion)
         if deletion.walk:
@@ -125,7 +125,7 @@ class Deletions:
         Raises what the notifier does.
         """
         deletion = await self._namespaces.read(namespace, plan_observe(notification_id))
-        if self._notifier is None or deletion is None or not deletion.clients or deletion.step == PROCEED:
+        if self._notifier is None or deletion is None or not _waits_for_clients(deletion):
             return False
         await self._notifier.tell(namespace, notification_id, deletion)
         if await self._namespaces.read(namespace, plan_observe(notification_id)) is None:
@@ -160,3 +160,7 @@ class Deletions:
             task.cancel()
         await asyncio.gather(*withdrawing, return_exceptions=True)
         await self._pursuit.close()
+
+
+def _waits_for_clients(deletion: Deletion) -> bool:
+    return bool(deletion.clients) and deletion.step != PROCEED
