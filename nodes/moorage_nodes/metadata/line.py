@@ -108,11 +108,10 @@ class Line:
         del self.waiting[:MAX_BATCH_PLANS]
         return taken
 
-    def hand_back(self, batch: list[Waiting[Any]], rest: Sequence[Waiting[Any]]) -> None:
-        """`rest`, the end of `batch`, waits again, first in line."""
-        if rest:
-            del batch[-len(rest) :]
-            self.waiting[:0] = rest
+    def hand_back(self, batch: list[Waiting[Any]], planned: int) -> None:
+        """All but the first `planned` of a batch wait again, first in line."""
+        self.waiting[:0] = batch[planned:]
+        del batch[planned:]
 
     def try_again(self, batch: Sequence[Waiting[Any]]) -> None:
         """Their transaction came too late: they are first in line, but for those for whom it was once too often."""

@@ -196,7 +196,7 @@ class Namespaces:
                 continue
             view, looked = await self._open_view(namespace, line, ahead)
             try:
-                outcomes, rest = await self._plan_all(view, batch, beside_head=looked)
+                outcomes = await self._plan_all(view, batch, beside_head=looked)
             except (HeadMoved, NotSettled):
                 if ahead is not None:
                     await ahead.has_been_carried_out()
@@ -204,13 +204,13 @@ class Namespaces:
             if ahead is not None and ahead.has_failed():
                 continue
             if view.writes or view.range_deletes:
-                line.hand_back(batch, rest)
+                line.hand_back(batch, len(outcomes))
                 return Flight(view, outcomes)
             # Refusals and repeats rest on reads alone: they count only if the head still stands.
             if ahead is not None and not await ahead.has_been_carried_out():
                 continue
             if looked or (await self._known.current(namespace)) is view.state:
-                line.hand_back(batch, rest)
+                line.hand_back(batch, len(outcomes))
                 deliver(outcomes)
                 return None
         raise StoreUnavailableError(CONTENDED)
@@ -258,18 +258,17 @@ class Namespaces:
 
     async def _plan_all(
         self, view: View, batch: Sequence[Waiting[Any]], *, beside_head: bool
-    ) -> tuple[list[Outcome], Sequence[Waiting[Any]]]:
-        """Run every plan in order on the view; those that do not fit into one transaction are left. Plans are pure, so
-        after a load all run again.
+    ) -> list[Outcome]:
+        """Run the plans in order on the view, as many as fit into one transaction: the outcomes are those of the first
+        of the batch. Plans are pure, so after a load all run again.
         """
-        left: Sequence[Waiting[Any]] = ()
         while True:
             outcomes: list[Outcome] = []
             wanted: dict[bytes | RangeKey, None] = {}
             puts = size = 0
             for place, waiting in enumerate(batch):
-                if outcomes and puts > FULL_PUTS:
-                    return outcomes, [*batch[place:], *left]
+                if puts > FULL_PUTS:
+                    break
                 view.begin(waiting.request)
                 try:
                     value = waiting.plan(view)
@@ -280,7 +279,7 @@ class Namespaces:
                 except NotSettled:
                     if place == 0:
                         raise
-                    batch, left = batch[:place], batch[place:]
+                    batch = batch[:place]
                     break
                 except Exception as error:  # noqa: BLE001 - a plan that breaks must not break its neighbours
                     outcomes.append((waiting, None, error))
@@ -293,11 +292,11 @@ class Namespaces:
                     or view.compare_count() > MAX_BATCH_COMPARES
                 )
                 if outcomes and not wanted and too_much:
-                    return outcomes, [*batch[place:], *left]
+                    return outcomes
                 view.merge()
                 outcomes.append((waiting, value, None))
             if not wanted:
-                return outcomes, left
+                return outcomes
             await self._known.load(view, tuple(wanted), beside_head=beside_head)
             view.reset()
 

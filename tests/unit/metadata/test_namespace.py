@@ -5,7 +5,7 @@ import random
 import pytest
 
 from moorage.core.errors import NameTakenError, OutcomeUnknownError, StoreUnavailableError
-from moorage_nodes.metadata import keys, knowledge, records
+from moorage_nodes.metadata import keys, knowledge, namespace, records
 from moorage_nodes.metadata.namespace import Namespaces
 from moorage_nodes.metadata.records import DIRECTORY, LIVE, Child, Head, JournalEntry
 from moorage_nodes.metadata.view import NotLoaded, RangeKey, View
@@ -367,6 +367,108 @@ async def test_a_plan_that_reads_a_range_waits_for_the_transaction_under_way(sto
     assert held.count == 1
     held.let_all_through()
     assert await asyncio.gather(*tasks, second) == ["one", 1]
+
+
+async def test_nobody_is_lost_when_plans_find_out_one_after_the_other_that_they_must_wait(store) -> None:
+    """Each load lets one more of the batch see that it needs the end of the transaction under way."""
+    held = Held(store)
+    engine, tasks = await hold_two(held, make("a", "one"))
+
+    def make_knowing(count: int, name: str):
+        def plan(view: View) -> str:
+            for number in range(count):
+                view.get(keys.child("ns", "root:ns", f"unknown {number}"))
+            names(view)
+            return make(name, name)(view)
+
+        return plan
+
+    def make_plainly(view: View) -> str:
+        view.get(keys.child("ns", "root:ns", "unknown 9"))
+        return make("b", "b")(view)
+
+    plans = [make_plainly, *(make_knowing(count, f"c{count}") for count in (3, 2, 1, 0))]
+    behind = [asyncio.create_task(engine.change("ns", plan)) for plan in plans]
+    await asyncio.sleep(0.01)
+    held.let_all_through()
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*tasks, *behind)
+    assert answers == ["one", "b", "c3", "c2", "c1", "c0"]
+    assert sorted(await engine.read("ns", names)) == ["a", "b", "c0", "c1", "c2", "c3"]
+
+
+async def test_nobody_is_lost_before_a_plan_that_fills_a_transaction_alone(store) -> None:
+    engine = engine_on(store)
+    await engine.change("ns", make("a", "one"))
+
+    def fill(view: View) -> int:
+        for number in range(namespace.FULL_PUTS + 1):
+            key = keys.child("ns", "root:ns", f"full {number:04}")
+            view.put(key, Child(1, DIRECTORY, f"f{number}"))
+            view.append(
+                JournalEntry(1, "create", f"f{number}", DIRECTORY, "root:ns", f"full {number:04}", 0, LIVE)
+            )
+        return 0
+
+    plans = (make("unknown", "u"), fill, make("b", "b"), make("c", "c"))
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*(engine.change("ns", plan) for plan in plans))
+    assert answers == ["u", 0, "b", "c"]
+    found = await engine.read("ns", names)
+    assert len(found) == namespace.FULL_PUTS + 1 + 4
+    head = records.decode(Head, (await store.get(keys.head("ns"))).value)
+    assert head.sequence == len(found)
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_everybody_is_answered_whatever_their_plans_need_and_in_which_order(
+    seed, store, monkeypatch
+) -> None:
+    """Any mix of loads, ranges, large plans, refusals and bugs, behind transactions that are held up at random."""
+    rng = random.Random(seed)
+    monkeypatch.setattr(namespace, "FULL_PUTS", 12)
+    monkeypatch.setattr(namespace, "MAX_BATCH_PUTS", 20)
+    held = Held(store)
+    engine = engine_through(held)
+
+    def draw_plan(number: int):
+        unknown = [rng.randrange(30) for _ in range(rng.randrange(4))]
+        size, reads_range, breaks = rng.choice([1, 1, 1, 5, 14]), rng.random() < 0.3, rng.random() < 0.1
+
+        def plan(view: View) -> int:
+            for other in unknown:
+                view.get(keys.child("ns", "root:ns", f"unknown {other}"))
+            if reads_range:
+                names(view)
+            if breaks:
+                raise ZeroDivisionError
+            for part in range(size):
+                make(f"{number}-{part}", f"{number}-{part}")(view)
+            return size
+
+        return plan, breaks
+
+    async def let_through() -> None:
+        while True:
+            await asyncio.sleep(0)
+            closed = [gate for gate in held.gates if not gate.is_set()]
+            if closed and rng.random() < 0.3:
+                rng.choice(closed).set()
+
+    letting = asyncio.create_task(let_through())
+    drawn, tasks = [draw_plan(number) for number in range(25)], []
+    try:
+        async with asyncio.timeout(20):
+            for plan, _ in drawn:
+                tasks.append(asyncio.create_task(engine.change("ns", plan)))
+                if rng.random() < 0.3:
+                    await asyncio.sleep(0)
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        letting.cancel()
+    assert [isinstance(answer, ZeroDivisionError) for answer in answers] == [breaks for _, breaks in drawn]
+    made = sum(answer for answer in answers if isinstance(answer, int))
+    assert len(await engine.read("ns", names)) == made
 
 
 class SlowAnswers(MemoryStore):

@@ -1,6 +1,7 @@
 """Whatever a condition may give as its reason, docs/operations.md says what to do about it."""
 
 import ast
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,20 @@ NOTHING_TO_DO = {
 }
 
 
+def parse_undisturbed(path: Path) -> ast.Module:
+    """Without a look of the garbage collector meanwhile: what it ends may run code, and then Python 3.11 loses count
+    of its depth in the tree (SystemError, python/cpython#106905).
+    """
+    gc.disable()
+    try:
+        return ast.parse(path.read_text())
+    finally:
+        gc.enable()
+
+
 def reasons_in_code() -> Iterator[str]:
     for path in (ROOT / "operator" / "moorage_operator").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parse_undisturbed(path)):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 place = WHERE_THE_REASON_STANDS.get(name)
