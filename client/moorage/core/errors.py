@@ -260,6 +260,21 @@ class DamagedChunkError(MoorageError):
     word = "damaged_chunk"
 
 
+# --- a client's own machine ---------------------------------------------------------------------------------
+
+
+class LocalFileError(MoorageError):
+    """A file or folder of this machine cannot be read, written or used. Nothing in the store was changed by it."""
+
+    word = "local_file"
+
+
+class NotLoggedInError(MoorageError):
+    """There is no login on this machine, or it has ended."""
+
+    word = "not_logged_in"
+
+
 HTTP_STATUS: dict[type[MoorageError], int] = {
     MoorageError: 500,
     MalformedError: 400,

@@ -1,0 +1,228 @@
+"""The calls of PROTOCOL.md for one logged-in user, each one request; what several of them make is in `moorage.transfers`.
+
+Every call raises the errors of `moorage.core.errors` that its route answers with; StoreUnavailableError means that
+nobody answered for long. All may be repeated.
+"""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from moorage.core.errors import UnauthenticatedError
+from moorage.core.wire import (
+    BatchCommitAnswer,
+    BatchCommitFile,
+    BatchCommitRequest,
+    BatchUpdateAnswer,
+    BatchUpdateFile,
+    BatchUpdateRequest,
+    ChunkEntry,
+    ChunksAnswer,
+    CommitAnswer,
+    CreateDirectoryRequest,
+    DeleteDirectoryRequest,
+    DeleteFileRequest,
+    DeletionAnswer,
+    DirectoryEntry,
+    FileEntry,
+    FileMetadataAnswer,
+    ListDirectoryAnswer,
+    MoveRequest,
+    NodeAnswer,
+    ReplaceTarget,
+    RestoreRequest,
+    ServersAnswer,
+    TrashAnswer,
+    TrashEntry,
+    UndeleteRequest,
+    VersionEntry,
+    VersionsAnswer,
+)
+from moorage.session import Session, Tokens
+from moorage.transport import Transport
+
+PAGE = 1000
+
+A = TypeVar("A")
+
+
+class Client:
+    """One user's store. `session`: of `log_in`; `on_renewed` gets each session that takes its place."""
+
+    def __init__(
+        self, transport: Transport, session: Session, on_renewed: Callable[[Session], None] = lambda _: None
+    ) -> None:
+        self.transport = transport
+        self._tokens = Tokens(transport, session, on_renewed)
+        self._scheme = session.url.partition("://")[0]
+        self._servers: asyncio.Task[ServersAnswer] | None = None
+
+    # --- directories --------------------------------------------------------------------------------------
+
+    async def resolve(self, path: str) -> NodeAnswer:
+        return await self._ask("GET", "/resolve", NodeAnswer, query={"path": path})
+
+    async def list_directory(self, dir_id: str) -> AsyncIterator[DirectoryEntry | FileEntry]:
+        """In order of names, directories and files apart within a page."""
+        query = {"limit": str(PAGE)}
+        while True:
+            page = await self._ask("GET", f"/list_directory/{dir_id}", ListDirectoryAnswer, query=query)
+            for entry in (*page.directories, *page.files):
+                yield entry
+            if not page.next_cursor:
+                return
+            query["cursor"] = page.next_cursor
+
+    async def create_directory(self, dir_id: str, parent_id: str, path: str) -> NodeAnswer:
+        """`path` below the parent: what is missing on it is made, its last part gets `dir_id`."""
+        body = CreateDirectoryRequest(path=path, parent_dir_id=parent_id)
+        return await self._change("PUT", f"/create_directory/{dir_id}", NodeAnswer, body)
+
+    async def move(
+        self, node_id: str, parent_id: str, name: str, *, meta_version: int, replaced_id: str | None = None
+    ) -> NodeAnswer:
+        """ConflictError when the node was moved since `meta_version`."""
+        body = MoveRequest(
+            parent_dir_id=parent_id,
+            name=name,
+            meta_version=meta_version,
+            replace=UNSET if replaced_id is None else ReplaceTarget(id=replaced_id),
+        )
+        return await self._change("POST", f"/move/{node_id}", NodeAnswer, body)
+
+    # --- files --------------------------------------------------------------------------------------------
+
+    async def file_metadata(self, file_id: str, version: int | None = None) -> FileMetadataAnswer:
+        query = {} if version is None else {"version": str(version)}
+        return await self._ask("GET", f"/files/{file_id}/metadata", FileMetadataAnswer, query=query)
+
+    async def list_chunks(self, file_id: str, version: int) -> AsyncIterator[ChunkEntry]:
+        query = {"version": str(version), "limit": str(PAGE)}
+        while True:
+            page = await self._ask("GET", f"/l2/files/{file_id}/chunks", ChunksAnswer, query=query)
+            for entry in page.chunks:
+                yield entry
+            if not page.next_cursor:
+                return
+            query["cursor"] = page.next_cursor
+
+    async def get_chunk(self, server: str, name: str) -> bytes:
+        return await self._authorized("GET", f"{self._scheme}://{server}/chunks/{name}")
+
+    async def list_versions(self, file_id: str) -> AsyncIterator[VersionEntry]:
+        """The kept ones, newest first."""
+        query: dict[str, str] = {}
+        while True:
+            page = await self._ask("GET", f"/files/{file_id}/versions", VersionsAnswer, query=query)
+            for entry in page.versions:
+                yield entry
+            if not page.next_cursor:
+                return
+            query["cursor"] = page.next_cursor
+
+    async def restore(self, file_id: str, version: int, *, client_version: int) -> int:
+        """Make that version's content the next version, whose number is answered."""
+        body = RestoreRequest(version=version, client_version=client_version)
+        return (await self._change("POST", f"/files/{file_id}/restore", CommitAnswer, body)).version
+
+    # --- uploads ------------------------------------------------------------------------------------------
+
+    async def batch_update(self, files: Sequence[BatchUpdateFile]) -> BatchUpdateAnswer:
+        """Without a key: a second upload of the same files takes the place of the first, while nothing is in it."""
+        body = BatchUpdateRequest(files=list(files))
+        return await self._ask("POST", "/files:batch_update", BatchUpdateAnswer, body=body)
+
+    async def batch_commit(self, upload_token: str, files: Sequence[BatchCommitFile]) -> BatchCommitAnswer:
+        """Without a key: a version that names its upload is proof that it was committed."""
+        body = BatchCommitRequest(upload_token=upload_token, files=list(files))
+        return await self._ask("POST", "/files:batch_commit", BatchCommitAnswer, body=body)
+
+    async def put_chunk(self, server: str, upload_token: str, name: str, data: bytes) -> None:
+        url = f"{self._scheme}://{server}/chunks/{name}"
+        await self.transport.send("PUT", url, token=upload_token, content=data)
+
+    async def store_chunks(self, server: str, upload_token: str, chunks: Mapping[str, bytes]) -> None:
+        """Small chunks by their hashes, in one call: all of them or none."""
+        body = [
+            {"chunk_id": name, "metadata": {"hash": name}, "data": base64.b64encode(data).decode()}
+            for name, data in chunks.items()
+        ]
+        await self.transport.send(
+            "POST", f"{self._scheme}://{server}/store_chunk", token=upload_token, body=body
+        )
+
+    # --- deletion -----------------------------------------------------------------------------------------
+
+    async def delete_file(self, file_id: str, version: int) -> DeletionAnswer:
+        body = DeleteFileRequest(client_version=version)
+        return await self._change("DELETE", f"/delete_file/{file_id}", DeletionAnswer, body)
+
+    async def delete_directory(self, dir_id: str, *, recursive: bool) -> DeletionAnswer:
+        body = DeleteDirectoryRequest(recursive=recursive)
+        return await self._change("DELETE", f"/delete_directory/{dir_id}", DeletionAnswer, body)
+
+    async def list_trash(self) -> AsyncIterator[TrashEntry]:
+        query: dict[str, str] = {}
+        while True:
+            page = await self._ask("GET", "/trash", TrashAnswer, query=query)
+            for entry in page.trash:
+                yield entry
+            if not page.next_cursor:
+                return
+            query["cursor"] = page.next_cursor
+
+    async def undelete(
+        self, node_id: str, *, parent_id: str | UnsetType = UNSET, name: str | UnsetType = UNSET
+    ) -> NodeAnswer:
+        body = UndeleteRequest(parent_dir_id=parent_id, name=name)
+        return await self._change("POST", f"/undelete/{node_id}", NodeAnswer, body)
+
+    # --- how they are sent --------------------------------------------------------------------------------
+
+    async def _change(self, method: str, path: str, answer: type[A], body: Any) -> A:
+        """With a key of its own, so that a retry whose first try was carried out is answered as that one was."""
+        key = self.transport.draw_id()
+        return await self._ask(method, path, answer, body=body, idempotency_key=key)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        answer: type[A],
+        *,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> A:
+        server = (await self._find_servers()).meta_servers[0]
+        content = await self._authorized(
+            method,
+            f"{self._scheme}://{server}{path}",
+            body=body,
+            query=query,
+            idempotency_key=idempotency_key,
+        )
+        return msgspec.json.decode(content, type=answer)
+
+    async def _find_servers(self) -> ServersAnswer:
+        """Asked once; they are names, and what is behind a name may change."""
+        if self._servers is None or (self._servers.done() and self._servers.exception() is not None):
+            self._servers = asyncio.ensure_future(self._ask_servers())
+        return await asyncio.shield(self._servers)
+
+    async def _ask_servers(self) -> ServersAnswer:
+        content = await self._authorized("GET", f"{self._tokens.session.url}/get_servers")
+        return msgspec.json.decode(content, type=ServersAnswer)
+
+    async def _authorized(self, method: str, url: str, **options: Any) -> bytes:
+        """A refused token is renewed once: this machine's clock may be wrong about it."""
+        token = await self._tokens.current()
+        try:
+            return await self.transport.send(method, url, token=token, **options)
+        except UnauthenticatedError:
+            await self._tokens.renew(token)
+            return await self.transport.send(method, url, token=self._tokens.session.token, **options)

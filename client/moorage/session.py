@@ -1,0 +1,90 @@
+"""Who is logged in where, and the access token, renewed in time."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from msgspec import Struct
+
+from moorage.core.errors import UnauthenticatedError
+from moorage.core.wire import LoginAnswer, LoginRequest, RefreshRequest
+from moorage.transport import Transport
+
+RENEW_BEFORE = timedelta(seconds=60)
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """What a login gave. `url` has no slash at its end; `expires_at` is RFC 3339."""
+
+    url: str
+    username: str
+    user_id: str
+    server_key: str
+    token: str
+    expires_at: str
+    refresh_token: str
+
+
+async def log_in(transport: Transport, url: str, username: str, password: str) -> Session:
+    """UnauthenticatedError when name or password is wrong, ThrottledError after too many of them."""
+    base = url.rstrip("/")
+    request = LoginRequest(username=username, password=password)
+    answer = await transport.send("POST", f"{base}/auth", body=request)
+    return _build_session(base, username, answer)
+
+
+class Tokens:
+    """The access token of a session. `on_renewed` gets each new session, to be kept."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        session: Session,
+        on_renewed: Callable[[Session], None] = lambda _: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._transport = transport
+        self.session = session
+        self._on_renewed = on_renewed
+        self._clock = clock
+        self._renewing = asyncio.Lock()
+
+    async def current(self) -> str:
+        """A token that is good for a while yet, as far as this machine's clock can tell."""
+        ends = datetime.fromisoformat(self.session.expires_at)
+        if ends - self._clock() < RENEW_BEFORE:
+            await self.renew(self.session.token)
+        return self.session.token
+
+    async def renew(self, refused: str) -> None:
+        """In place of the token that was `refused` or ends soon; once, however many find it out together.
+
+        UnauthenticatedError when the login itself has ended.
+        """
+        async with self._renewing:
+            old = self.session
+            if old.token != refused:
+                return
+            request = RefreshRequest(refresh_token=old.refresh_token)
+            try:
+                answer = await self._transport.send("POST", f"{old.url}/auth/refresh", body=request)
+            except UnauthenticatedError:
+                raise UnauthenticatedError(
+                    f"The login of {old.username} at {old.url} has ended: log in again."
+                ) from None
+            self.session = _build_session(old.url, old.username, answer)
+            self._on_renewed(self.session)
+
+
+def _build_session(url: str, username: str, answer: bytes) -> Session:
+    login = msgspec.json.decode(answer, type=LoginAnswer)
+    return Session(
+        url=url,
+        username=username,
+        user_id=login.user_id,
+        server_key=login.server_key,
+        token=login.token,
+        expires_at=login.expires_at,
+        refresh_token=login.refresh_token,
+    )
