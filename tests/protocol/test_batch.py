@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from black_box.http_client import check_error, check_ok
-from black_box.user import User, entry, hash_of
+from black_box.store import RunningStore
+from black_box.user import User, entry, hash_of, new_user
 
 
 def begin(user: User, files: list[dict[str, Any]]) -> dict[str, Any]:
@@ -44,6 +45,31 @@ def test_a_thousand_files_are_stored_by_a_few_calls_and_read_back(user: User):
     }
     for number in range(0, 1000, 37):
         assert user.read(f"file_{number}") == texts[f"file_{number}"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_thousand_files_are_committed_by_another_server_than_began_them(
+    local_store: RunningStore, named: bool
+):
+    user = new_user(local_store)
+    first, second = (
+        user.server(f"127.0.0.1:{settings['listen']['public']}/meta/{user.server_key}")
+        for settings in local_store.settings("l1")
+    )
+    texts = {f"file_{number}": f"content of {number}".encode() for number in range(1000)}
+    user.l1 = first
+    user.make_directory("dir", "/dir")
+    begun = begin(
+        user, [new_file(each, text, parent_dir_id="dir", name=each) for each, text in texts.items()]
+    )
+    user.store_chunks(begun["upload_token"], {hash_of(text): text for text in texts.values()})
+    user.l1 = second
+    commits = [commit_of(each, text) for each, text in texts.items()]
+    if not named:
+        commits = [{"file_id": each["file_id"], "new_version": 1} for each in commits]
+    results = commit(user, begun["upload_token"], commits)
+    assert all((each["status"], each["version"]) == ("committed", 1) for each in results)
+    assert commit(user, begun["upload_token"], commits) == results
 
 
 def test_some_of_a_batch_update_fail_alone(user: User):
