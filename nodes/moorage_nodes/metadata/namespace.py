@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from moorage.core.errors import CompactedError, MoorageError, StoreUnavailableError
+from moorage.core.errors import CompactedError, MoorageError, OutcomeUnknownError, StoreUnavailableError
 from moorage_nodes.metadata import keys, records
 from moorage_nodes.metadata.knowledge import HeadMoved, Knowledge
 from moorage_nodes.metadata.line import CONTENDED, MAX_ATTEMPTS, Flight, Line, Outcome, Waiting, deliver
@@ -173,6 +173,11 @@ class Namespaces:
             line.fail_behind(error)
         except Exception as error:  # noqa: BLE001 - no caller may wait for ever
             self._fail(namespace, batch, error)
+        except asyncio.CancelledError:
+            # The store was closed below us: whoever waits is told, those behind too.
+            self._fail(namespace, [*batch, *line.waiting], OutcomeUnknownError("The server stops."))
+            line.waiting.clear()
+            raise
         # No await between the last look at the line and this: nothing can slip in.
         self._begin(namespace, line)
         if line.is_over():
@@ -209,11 +214,17 @@ class Namespaces:
             # Refusals and repeats rest on reads alone: they count only if the head still stands.
             if ahead is not None and not await ahead.has_been_carried_out():
                 continue
-            if looked or (await self._known.current(namespace)) is view.state:
+            # The same head, that is: where much was read, what was known of it may have been forgotten meanwhile.
+            if looked or await self._still_stands(namespace, view):
                 line.hand_back(batch, len(outcomes))
                 deliver(outcomes)
                 return None
         raise StoreUnavailableError(CONTENDED)
+
+    async def _still_stands(self, namespace: str, view: View) -> bool:
+        """Linearizable."""
+        state = await self._known.current(namespace)
+        return state is view.state or state.head_revision == view.state.head_revision
 
     async def _open_view(self, namespace: str, line: Line, ahead: Flight | None) -> tuple[View, bool]:
         """What a batch is planned on: what is known, or what the transaction under way will leave. And whether the

@@ -124,6 +124,7 @@ class View:
         self.state = state
         for key in self.before:
             self.fresh_values.pop(key, None)
+        self.fresh_ranges.clear()  # they may be of before it
         self.follows, self.before = None, {}
 
     def build_head(self) -> Head:

@@ -301,20 +301,24 @@ class Delivery:
         namespace, client_id = poller.namespace, poller.client_id
         for _ in range(LOOKS):
             messages: list[str] = []
+            # Taken at once: one that comes while pages are read is another one.
+            lost, poller.resync = poller.resync, False
             try:
                 look = await self.queue.waiting(namespace, client_id)
-                if look.resync or poller.resync:
+                if look.resync or lost:
                     messages.append(RESYNC)
                 async for page in look.pages:
                     if len(messages) >= limit:
                         break
                     messages += [encode_delete(each, notification) for each, notification in page]
-            except CompactedError:
-                continue
-            if look.resync:
-                await self.queue.forget_resync(namespace, client_id)
-            self.resyncs += look.resync or poller.resync
-            poller.resync = False
+                if look.resync:
+                    await self.queue.forget_resync(namespace, client_id)
+            except BaseException as error:
+                poller.resync = poller.resync or lost
+                if isinstance(error, CompactedError):
+                    continue
+                raise
+            self.resyncs += look.resync or lost
             if len(messages) < limit and poller.change is not None:
                 messages.append(poller.change)
                 poller.change = None

@@ -24,7 +24,13 @@ from moorage_nodes.stores.contracts import (
     TxnResult,
     WatchBatch,
 )
-from moorage_nodes.stores.etcd_channel import WRITE_SECONDS, Endpoint, Endpoints, Tls
+from moorage_nodes.stores.etcd_channel import (
+    WRITE_SECONDS,
+    Endpoint,
+    Endpoints,
+    Tls,
+    is_being_cancelled,
+)
 from moorage_nodes.stores.etcd_errors import build_error
 from moorage_nodes.stores.etcd_watch import watch_range
 from moorage_nodes.stores.etcd_wire import Wire
@@ -151,6 +157,10 @@ class EtcdStore:
                 while (message := await stream.read()) is not EOF:
                     if message.response_range.kvs:
                         return self._wire.parse_range(message.response_range).kvs
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                raise
+            raise build_error(StatusCode.UNAVAILABLE, "", write=False) from error
         except TimeoutError as error:
             raise build_error(StatusCode.DEADLINE_EXCEEDED, "", write=False) from error
         except AioRpcError as error:
@@ -202,6 +212,10 @@ class EtcdStore:
             async with asyncio.timeout(WRITE_SECONDS):
                 await stream.write(LeaseKeepAliveRequest(ID=lease))
                 response = await stream.read()
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                raise
+            raise build_error(StatusCode.UNAVAILABLE, "", write=False) from error
         except TimeoutError as error:
             raise build_error(StatusCode.DEADLINE_EXCEEDED, "", write=False) from error
         except AioRpcError as error:

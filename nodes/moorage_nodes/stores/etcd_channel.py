@@ -176,3 +176,11 @@ async def _retire(endpoints: Sequence[Endpoint]) -> None:
 
 def _closed() -> StoreUnavailableError:
     return StoreUnavailableError("The metadata store's client is closed.")
+
+
+def is_being_cancelled() -> bool:
+    """Whether a CancelledError is meant for the task that has it: gRPC raises one too, of a call whose channel was closed
+    below it.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

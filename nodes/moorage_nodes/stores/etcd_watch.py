@@ -10,7 +10,7 @@ from grpc.aio import AioRpcError, UsageError
 
 from moorage.core.errors import StoreUnavailableError
 from moorage_nodes.stores.contracts import Range, WatchBatch
-from moorage_nodes.stores.etcd_channel import Endpoint, Endpoints
+from moorage_nodes.stores.etcd_channel import Endpoint, Endpoints, is_being_cancelled
 from moorage_nodes.stores.etcd_wire import Wire
 
 PROGRESS_SECONDS = 3.0  # silence after which etcd is asked how far it is; as long again, and it is doubted
@@ -98,6 +98,10 @@ async def _stream(
                 following = max(following, batch.revision + 1)
                 yield batch
     except (AioRpcError, UsageError, asyncio.InvalidStateError, StoreUnavailableError) as error:
+        raise _BrokenError from error
+    except asyncio.CancelledError as error:
+        if is_being_cancelled():
+            raise
         raise _BrokenError from error
     finally:
         if reading is not None:

@@ -80,6 +80,7 @@ SMALL: list[tuple[Any, str, Any]] = [
     (preparation, "CHECKED_TOGETHER", 2),
     (commit, "MAX_PLAN_CALLS", 1),
     (commit, "MAX_PLAN_FILES", 2),
+    (commit, "MAX_FILE_REVIVALS", 1),
     (commit, "MAX_PLAN_REVIVALS", 1),
     (deletion, "WALKED_TOGETHER", 1),
     (let_go, "CHILDREN_TOGETHER", 1),

@@ -11,6 +11,7 @@ from moorage_nodes.metadata.records import DIRECTORY, LIVE, Child, Head, Journal
 from moorage_nodes.metadata.view import NotLoaded, RangeKey, View
 from moorage_nodes.stores.contracts import MetadataStore, Put, Txn, TxnResult, absent
 from moorage_nodes.stores.fanout import LINE_SECONDS
+from moorage_nodes.stores.faulty import Fault, FaultyStore, Plan
 from moorage_nodes.stores.memory import MemoryStore
 
 INCARNATION = b"first"
@@ -646,3 +647,18 @@ async def test_large_records_of_uploads_are_forgotten_when_they_are_too_many(sto
         state = engine._known.kept("ns")
         assert state is None or sum(map(len, state.uploads.values())) <= 600_000
     assert await engine.change("ns", finish(keys.upload("ns", "u0"), "b")) is True
+
+
+@pytest.mark.parametrize("call", range(3))
+async def test_when_the_store_is_closed_below_a_change_everybody_is_told(store, call) -> None:
+    """Its client says that by CancelledError, though nobody cancelled anything."""
+    faulty = FaultyStore(store, Plan({call: Fault.CANCELLED_BEFORE}))
+    engine = engine_on(faulty)
+    tasks = [asyncio.create_task(engine.change("ns", make(name, name))) for name in ("a", "b")]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(engine.change("ns", make("c", "c"))))
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(answers[0], OutcomeUnknownError)
+    assert all(isinstance(answer, str | StoreUnavailableError) for answer in answers)
+    assert await engine.change("ns", make("d", "d")) == "d"

@@ -72,7 +72,8 @@ MAX_PLAN_FILES = 250  # new files of a batch: four puts each
 MAX_PLAN_PUTS = 1000
 MAX_PLAN_BYTES = 640 * 1024  # the upload's record included
 MAX_PLAN_CALLS = 256  # of store_chunk, read within a plan
-MAX_PLAN_REVIVALS = 16  # each is a compare, and etcd counts those
+MAX_PLAN_REVIVALS = 32  # each is a compare, and etcd counts those
+MAX_FILE_REVIVALS = 16  # of a file with more, they are made beforehand
 MAX_PLAN_NAMES = 3000  # with the longest names 700 kB
 
 
@@ -153,6 +154,7 @@ class _Commits:
         versions = _for_each(drafts, lambda draft: self._check(draft) if isinstance(draft, _Draft) else draft)
         outcomes: list[Outcome] = []
         puts, size = 0, len(data or b"")  # the record is written anew while it holds other files
+        revived: set[bytes] = set()
         for version in versions:
             if not isinstance(version, _Version):
                 # A file that must be prepared is committed alone, in its turn: files are committed in order.
@@ -163,7 +165,10 @@ class _Commits:
                 continue
             if len(versions) > 1:
                 puts, size = puts + _puts_of(version), size + _bytes_of(version)
-            if outcomes and (puts > MAX_PLAN_PUTS or size > MAX_PLAN_BYTES):
+            revived.update(kv.key for kv, _ in version.revived)
+            if outcomes and (
+                puts > MAX_PLAN_PUTS or size > MAX_PLAN_BYTES or len(revived) > MAX_PLAN_REVIVALS
+            ):
                 break
             try:
                 outcomes.append(self._write(version))
@@ -288,7 +293,7 @@ class _Commits:
             sizes[digest] = chunk.size
             if chunk.state != CHUNK_LIVE:
                 dead.append(wanted[digest])
-        if len(dead) > MAX_PLAN_REVIVALS:
+        if len(dead) > MAX_FILE_REVIVALS:
             return NotPreparedError()
         entries = check_sizes(content.entries, sizes)
         return _Version(draft, summarize(entries), entries, observe_revivals(view, dead))

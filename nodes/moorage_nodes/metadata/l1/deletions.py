@@ -74,6 +74,8 @@ class Deletions:
                 await self.scan()
             except MoorageError as error:
                 log.warning("cannot look for deletions under way", extra={"reason": error.detail})
+            except Exception:
+                log.exception("looking for deletions under way failed; it goes on")
             await asyncio.sleep(SCAN_SECONDS)
 
     async def scan(self) -> None:

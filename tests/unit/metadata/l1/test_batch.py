@@ -220,3 +220,23 @@ async def test_an_empty_file_of_a_batch(bed: Bed):
     begun = await bed.begin_batch(FileUpdate("f", 0, []))
     assert await bed.commit_batch(begun.upload_id, commit_of("f", 1)) == [1]
     assert await bed.read("f") == b""
+
+
+async def test_a_folder_that_was_deleted_is_stored_again_from_chunks_that_are_let_go(bed: Bed) -> None:
+    """Each of them is revived, and each revival is a compare: more than one transaction of etcd holds."""
+    texts = [f"text {number}".encode() for number in range(150)]
+    begun = await bed.begin_batch(
+        *(FileUpdate(f"f{number}", 0, [entry(text)]) for number, text in enumerate(texts))
+    )
+    await bed.store_chunks(begun.upload_id, [(None, text) for text in texts])
+    first = [commit_of(f"f{number}", 1, [hash_of(text)]) for number, text in enumerate(texts)]
+    assert await bed.commit_batch(begun.upload_id, *first) == [1] * len(texts)
+    for number in range(len(texts)):
+        await bed.delete(f"f{number}", 1, end=True)
+    anew = Bed(bed.store, seed=2, blobs=bed.blobs)  # a server that has not seen them live
+    begun = await anew.begin_batch(
+        *(FileUpdate(f"g{number}", 0, [entry(text)], name=f"g{number}") for number, text in enumerate(texts))
+    )
+    assert begun.required == [[] for _ in texts]
+    again = [commit_of(f"g{number}", 1, [hash_of(text)]) for number, text in enumerate(texts)]
+    assert await anew.commit_batch(begun.upload_id, *again) == [1] * len(texts)
