@@ -4,12 +4,11 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from moorage.core.ids import parse_username
 from moorage.core.wire import PasswordRequest, PutUserRequest, UserAnswer, UsersAnswer
-from moorage.transport import Transport
+from moorage.transport import Transport, decode
 
 
 class Connection(Struct, frozen=True, kw_only=True):
@@ -31,10 +30,10 @@ class Admin:
     ) -> UserAnswer:
         """Add a user, or change one. UserExistsError for one who has another password."""
         body = PutUserRequest(password=password, disabled=disabled)
-        return msgspec.json.decode(await self._send("PUT", _path_of(name), body=body), type=UserAnswer)
+        return decode(await self._send("PUT", _path_of(name), body=body), UserAnswer)
 
     async def get_user(self, name: str) -> UserAnswer:
-        return msgspec.json.decode(await self._send("GET", _path_of(name)), type=UserAnswer)
+        return decode(await self._send("GET", _path_of(name)), UserAnswer)
 
     async def set_password(self, name: str, password: str) -> None:
         """The user's tokens end within a minute."""
@@ -47,7 +46,7 @@ class Admin:
         query: dict[str, str] = {}
         while True:
             answer = await self._send("GET", "/auth/users", query=query)
-            page = msgspec.json.decode(answer, type=UsersAnswer)
+            page = decode(answer, UsersAnswer)
             for user in page.users:
                 yield user
             if not page.next_cursor:

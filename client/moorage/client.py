@@ -9,10 +9,9 @@ import base64
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec import UNSET, UnsetType
 
-from moorage.core.errors import UnauthenticatedError
+from moorage.core.errors import StoreUnavailableError, UnauthenticatedError
 from moorage.core.wire import (
     BatchCommitAnswer,
     BatchCommitFile,
@@ -43,7 +42,7 @@ from moorage.core.wire import (
     VersionsAnswer,
 )
 from moorage.session import Session, Tokens
-from moorage.transport import Transport
+from moorage.transport import Transport, decode
 
 PAGE = 1000
 
@@ -56,10 +55,14 @@ class Client:
     def __init__(
         self, transport: Transport, session: Session, on_renewed: Callable[[Session], None] = lambda _: None
     ) -> None:
-        self.transport = transport
+        self._transport = transport
         self._tokens = Tokens(transport, session, on_renewed)
         self._scheme = session.url.partition("://")[0]
         self._servers: asyncio.Task[ServersAnswer] | None = None
+
+    def new_id(self) -> str:
+        """For a file or directory that is to be made: nobody else has it."""
+        return f"n_{self._transport.draw()}"
 
     # --- directories --------------------------------------------------------------------------------------
 
@@ -100,10 +103,12 @@ class Client:
         query = {} if version is None else {"version": str(version)}
         return await self._ask("GET", f"/files/{file_id}/metadata", FileMetadataAnswer, query=query)
 
-    async def list_chunks(self, file_id: str, version: int) -> AsyncIterator[ChunkEntry]:
+    async def list_chunks(self, server: str, file_id: str, version: int) -> AsyncIterator[ChunkEntry]:
+        """In file order. `server`: the file's `l2_metadata_server`."""
+        url = f"{self._scheme}://{server}/files/{file_id}/chunks"
         query = {"version": str(version), "limit": str(PAGE)}
         while True:
-            page = await self._ask("GET", f"/l2/files/{file_id}/chunks", ChunksAnswer, query=query)
+            page = decode(await self._authorized("GET", url, query=query), ChunksAnswer)
             for entry in page.chunks:
                 yield entry
             if not page.next_cursor:
@@ -143,7 +148,7 @@ class Client:
 
     async def put_chunk(self, server: str, upload_token: str, name: str, data: bytes) -> None:
         url = f"{self._scheme}://{server}/chunks/{name}"
-        await self.transport.send("PUT", url, token=upload_token, content=data)
+        await self._transport.send("PUT", url, token=upload_token, content=data)
 
     async def store_chunks(self, server: str, upload_token: str, chunks: Mapping[str, bytes]) -> None:
         """Small chunks by their hashes, in one call: all of them or none."""
@@ -151,7 +156,7 @@ class Client:
             {"chunk_id": name, "metadata": {"hash": name}, "data": base64.b64encode(data).decode()}
             for name, data in chunks.items()
         ]
-        await self.transport.send(
+        await self._transport.send(
             "POST", f"{self._scheme}://{server}/store_chunk", token=upload_token, body=body
         )
 
@@ -185,7 +190,7 @@ class Client:
 
     async def _change(self, method: str, path: str, answer: type[A], body: Any) -> A:
         """With a key of its own, so that a retry whose first try was carried out is answered as that one was."""
-        key = self.transport.draw_id()
+        key = self._transport.draw()
         return await self._ask(method, path, answer, body=body, idempotency_key=key)
 
     async def _ask(
@@ -198,7 +203,10 @@ class Client:
         query: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> A:
-        server = (await self._find_servers()).meta_servers[0]
+        servers = (await self._find_servers()).meta_servers
+        if not servers:
+            raise StoreUnavailableError("The store does not name a server for this user yet; try again.")
+        server = servers[0]
         content = await self._authorized(
             method,
             f"{self._scheme}://{server}{path}",
@@ -206,7 +214,7 @@ class Client:
             query=query,
             idempotency_key=idempotency_key,
         )
-        return msgspec.json.decode(content, type=answer)
+        return decode(content, answer)
 
     async def _find_servers(self) -> ServersAnswer:
         """Asked once; they are names, and what is behind a name may change."""
@@ -216,13 +224,13 @@ class Client:
 
     async def _ask_servers(self) -> ServersAnswer:
         content = await self._authorized("GET", f"{self._tokens.session.url}/get_servers")
-        return msgspec.json.decode(content, type=ServersAnswer)
+        return decode(content, ServersAnswer)
 
     async def _authorized(self, method: str, url: str, **options: Any) -> bytes:
-        """A refused token is renewed once: this machine's clock may be wrong about it."""
-        token = await self._tokens.current()
+        """A refused token is renewed, once."""
+        token = self._tokens.session.token
         try:
-            return await self.transport.send(method, url, token=token, **options)
+            return await self._transport.send(method, url, token=token, **options)
         except UnauthenticatedError:
             await self._tokens.renew(token)
-            return await self.transport.send(method, url, token=self._tokens.session.token, **options)
+            return await self._transport.send(method, url, token=self._tokens.session.token, **options)

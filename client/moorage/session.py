@@ -1,28 +1,23 @@
-"""Who is logged in where, and the access token, renewed in time."""
+"""Who is logged in where, and the access token, renewed as it ends."""
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 
-import msgspec
 from msgspec import Struct
 
-from moorage.core.errors import UnauthenticatedError
+from moorage.core.errors import NotLoggedInError, UnauthenticatedError
 from moorage.core.wire import LoginAnswer, LoginRequest, RefreshRequest
-from moorage.transport import Transport
-
-RENEW_BEFORE = timedelta(seconds=60)
+from moorage.transport import Transport, decode
 
 
 class Session(Struct, frozen=True, kw_only=True):
-    """What a login gave. `url` has no slash at its end; `expires_at` is RFC 3339."""
+    """What a login gave. `url` has no slash at its end."""
 
     url: str
     username: str
     user_id: str
     server_key: str
     token: str
-    expires_at: str
     refresh_token: str
 
 
@@ -38,29 +33,18 @@ class Tokens:
     """The access token of a session. `on_renewed` gets each new session, to be kept."""
 
     def __init__(
-        self,
-        transport: Transport,
-        session: Session,
-        on_renewed: Callable[[Session], None] = lambda _: None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        self, transport: Transport, session: Session, on_renewed: Callable[[Session], None] = lambda _: None
     ) -> None:
         self._transport = transport
         self.session = session
         self._on_renewed = on_renewed
-        self._clock = clock
         self._renewing = asyncio.Lock()
 
-    async def current(self) -> str:
-        """A token that is good for a while yet, as far as this machine's clock can tell."""
-        ends = datetime.fromisoformat(self.session.expires_at)
-        if ends - self._clock() < RENEW_BEFORE:
-            await self.renew(self.session.token)
-        return self.session.token
-
     async def renew(self, refused: str) -> None:
-        """In place of the token that was `refused` or ends soon; once, however many find it out together.
+        """In place of the token that was `refused`; once, however many find it out together. That a token has ended is
+        for the server to say: this machine's clock may be wrong.
 
-        UnauthenticatedError when the login itself has ended.
+        NotLoggedInError when the login itself has ended.
         """
         async with self._renewing:
             old = self.session
@@ -70,21 +54,20 @@ class Tokens:
             try:
                 answer = await self._transport.send("POST", f"{old.url}/auth/refresh", body=request)
             except UnauthenticatedError:
-                raise UnauthenticatedError(
-                    f"The login of {old.username} at {old.url} has ended: log in again."
+                raise NotLoggedInError(
+                    f"The login of {old.username} has ended: `moorage login {old.url}` logs in again."
                 ) from None
             self.session = _build_session(old.url, old.username, answer)
             self._on_renewed(self.session)
 
 
 def _build_session(url: str, username: str, answer: bytes) -> Session:
-    login = msgspec.json.decode(answer, type=LoginAnswer)
+    login = decode(answer, LoginAnswer)
     return Session(
         url=url,
         username=username,
         user_id=login.user_id,
         server_key=login.server_key,
         token=login.token,
-        expires_at=login.expires_at,
         refresh_token=login.refresh_token,
     )

@@ -6,9 +6,11 @@ answer, or 503, or 429, is sent again until an outage is more than a pause (`cor
 
 import asyncio
 import random
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -18,8 +20,13 @@ from moorage.core.retries import PATIENCE, plan_retry
 
 PARALLEL = 8
 """Requests under way at once: enough to fill a line, few enough that no server feels it."""
-_TIMEOUT = httpx.Timeout(60, connect=5)
+PART_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# Reading waits for what a slow line has still to carry of the request, too.
+_TIMEOUT = httpx.Timeout(60, connect=5, read=180)
 _PASSING = frozenset({429, 502, 503, 504})
+
+A = TypeVar("A")
 
 
 class Transport:
@@ -47,9 +54,9 @@ class Transport:
     async def close(self) -> None:
         await self._http.aclose()
 
-    def draw_id(self, prefix: str = "") -> str:
-        """A new id that nobody else has: 128 random bits."""
-        return f"{prefix}{self._rng.getrandbits(128):032x}"
+    def draw(self) -> str:
+        """128 random bits, in hex."""
+        return f"{self._rng.getrandbits(128):032x}"
 
     async def send(
         self,
@@ -64,9 +71,10 @@ class Transport:
     ) -> bytes:
         """The body of the answer. `body` travels as JSON, `content` as it is.
 
-        Raises what the server says as its error, and StoreUnavailableError when nobody answered for as long as its patience lasts.
+        Raises what the server says as its error, StoreUnavailableError when nobody answered for as long as its patience
+        lasts, and MoorageError for what is no answer of a store.
         """
-        headers = {}
+        headers = {"Accept-Encoding": "identity"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         if idempotency_key is not None:
@@ -74,27 +82,28 @@ class Transport:
         if body is not None:
             headers["Content-Type"] = "application/json"
             content = msgspec.json.encode(body)
-        began, tried = self._clock(), 0
+        if content is not None:
+            headers["Content-Length"] = str(len(content))
+        tried, failed_first = 0, None
         while True:
             tried += 1
             retry_after = None
             failure: MoorageError
             try:
-                answer = await self._http.request(method, url, content=content, params=query, headers=headers)
+                status, asked_to_wait, answer = await self._send_once(method, url, content, query, headers)
             except httpx.TransportError as error:
-                failure = StoreUnavailableError(
-                    f"{_host_of(url)} cannot be reached ({_reason(error)}): is the address right, and is it running?"
-                )
+                failure = _unreachable(url, error)
             else:
-                if answer.is_success:
-                    return answer.content
-                failure = parse_failure(answer.status_code, answer.content)
-                if answer.status_code not in _PASSING:
+                if HTTPStatus(200) <= status < HTTPStatus(300):
+                    return answer
+                failure = parse_failure(status, answer)
+                if status not in _PASSING:
                     raise failure
-                retry_after = parse_retry_after(answer.headers.get("Retry-After"))
+                retry_after = parse_retry_after(asked_to_wait)
+            failed_first = self._clock() if failed_first is None else failed_first
             pause = plan_retry(
                 tried,
-                waited=self._clock() - began,
+                waited=self._clock() - failed_first,
                 patience=self._patience,
                 jitter=self._rng.random(),
                 retry_after=retry_after,
@@ -103,6 +112,43 @@ class Transport:
                 raise failure
             self._on_wait(failure)
             await self._sleep(pause)
+
+    async def _send_once(
+        self,
+        method: str,
+        url: str,
+        content: bytes | None,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+    ) -> tuple[int, str | None, bytes]:
+        """Status, Retry-After and body, of no more than `MAX_ANSWER_BYTES`."""
+        parts = None if content is None else _in_parts(content)
+        try:
+            async with self._http.stream(method, url, content=parts, params=query, headers=headers) as answer:
+                body = bytearray()
+                async for part in answer.aiter_raw():
+                    body += part
+                    if len(body) > MAX_ANSWER_BYTES:
+                        raise MoorageError(f"{_host_of(url)} answered with more than any store would.")
+                return answer.status_code, answer.headers.get("Retry-After"), bytes(body)
+        except httpx.TransportError:
+            raise
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OverflowError, ExceptionGroup) as error:
+            raise MoorageError(f"{url} cannot be asked: {error}.") from None
+
+
+async def _in_parts(content: bytes) -> AsyncIterator[bytes]:
+    """So that a time-out means a part that did not move, not a slow line."""
+    for start in range(0, len(content), PART_BYTES):
+        yield content[start : start + PART_BYTES]
+
+
+def decode(content: bytes, kind: type[A]) -> A:
+    """An answer as its type. MoorageError when it is something else."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise MoorageError("The answer is not one of a Moorage server: is the address right?") from None
 
 
 def parse_failure(status: int, content: bytes) -> MoorageError:
@@ -113,6 +159,9 @@ def parse_failure(status: int, content: bytes) -> MoorageError:
         sentence = f"The answer was {status}, and not one of a Moorage server: is the address right?"
         return StoreUnavailableError(sentence) if status in _PASSING else MoorageError(sentence)
     error = error_from_answer(answer)
+    if status in _PASSING and type(error) is MoorageError:
+        # Of something in between, which has words of its own.
+        return StoreUnavailableError(f"The store cannot be reached: something before it answered {status}.")
     if isinstance(request_id := answer.get("request_id"), str):
         error.add_note(f"request {request_id}")
     return error
@@ -127,5 +176,20 @@ def _host_of(url: str) -> str:
     return httpx.URL(url).netloc.decode()
 
 
-def _reason(error: httpx.TransportError) -> str:
-    return str(error) or type(error).__name__
+def _unreachable(url: str, error: httpx.TransportError) -> StoreUnavailableError:
+    """MoorageError, raised, where trying again cannot help."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            raise MoorageError(
+                f"{_host_of(url)} cannot be trusted ({cause}): SSL_CERT_FILE names the certificates of who signed its own."
+            ) from None
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.TimeoutException):
+        return StoreUnavailableError(f"{_host_of(url)} did not answer in time.")
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.ProxyError):
+        raise MoorageError(f"{_host_of(url)} cannot be asked: {error}.") from None
+    reason = str(error) or type(error).__name__
+    return StoreUnavailableError(
+        f"{_host_of(url)} cannot be reached ({reason}): is the address right, and is it running?"
+    )

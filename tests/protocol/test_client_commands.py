@@ -16,7 +16,7 @@ from black_box.user import User, new_user
 from moorage.client import Client
 from moorage.core.errors import ConflictError
 from moorage.session import log_in
-from moorage.transfers.outcomes import Status
+from moorage.transfers.outcomes import Outcome, Status
 from moorage.transfers.progress import Progress
 from moorage.transfers.uploads import Item, Uploader
 from moorage.transport import Transport
@@ -111,14 +111,20 @@ def test_a_wrong_password_or_address_is_said(machine: Machine, user: User):
 
 def test_a_token_that_has_ended_is_renewed_and_kept(machine: Machine):
     session = json.loads(machine.session.read_text())
-    for stale in ({"expires_at": "2020-01-01T00:00:00Z"}, {"token": "ended.long.ago"}):
-        machine.session.write_text(json.dumps(session | stale))
-        machine.run("mkdir", "/a")
-        assert json.loads(machine.session.read_text())["token"] not in {session["token"], "ended.long.ago"}
+    machine.session.write_text(json.dumps(session | {"token": "ended.long.ago"}))
+    machine.run("mkdir", "/a")
+    assert json.loads(machine.session.read_text())["token"] != "ended.long.ago"
     machine.session.write_text(json.dumps(session | {"token": "x", "refresh_token": "x"}))
-    assert "log in again" in machine.run("ls", code=1)
+    assert "logs in again" in machine.run("ls", code=1)
     machine.session.write_text("{")
     assert "moorage login" in machine.run("ls", code=1)
+
+
+def test_an_address_with_a_password_in_it_is_refused_and_not_repeated(machine: Machine):
+    said = machine.run(
+        "login", "http://ada:hunter2@127.0.0.1:1", "-u", "ada", "--password-stdin", given="x\n", code=2
+    )
+    assert "hunter2" not in said
 
 
 # --- storing and fetching ----------------------------------------------------------------------------------------
@@ -140,14 +146,15 @@ def tree(machine: Machine) -> Path:
 
 def test_a_folder_comes_back_byte_for_byte_and_is_sent_once(machine: Machine, tree: Path):
     assert machine.run("put", "tree", "/backup").startswith("1013 stored (")
-    assert machine.run("put", "tree", "/").startswith("1013 stored (")  # no directory had the name: a new one
-    assert machine.run("put", "tree", "/").startswith("1013 unchanged (0 bytes)")
+    assert machine.run("put", "tree", "/backup").startswith("1013 unchanged (0 bytes)")
+    assert machine.run("put", "tree/many", "/backup/").startswith("1010 unchanged")
     assert machine.run("get", "/backup", "here").startswith("1013 fetched (")
     assert contents(machine.work / "here") == contents(tree)
     assert (machine.work / "here/deep/er/large.bin").stat().st_mode & 0o777 == 0o750
     assert (machine.work / "here/empty").stat().st_mtime_ns == 1_600_000_000_123_456_000
-    assert machine.run("get", "/backup", "here/..").startswith("1013 fetched (")  # into a folder, by its name
-    assert machine.run("get", "/backup").startswith("1013 unchanged (0 bytes)")
+    assert machine.run("get", "/backup", "here").startswith("1013 unchanged (0 bytes)")
+    assert machine.run("get", "/backup/deep", "here/").startswith("1 unchanged")
+    assert {path.name for path in machine.work.iterdir()} == {"tree", "here"}
 
 
 def test_only_what_differs_becomes_a_new_version(machine: Machine, tree: Path):
@@ -192,7 +199,19 @@ def test_what_cannot_be_stored_is_said_and_the_rest_is_stored(machine: Machine):
     assert "caf\ufffd: `name` is not valid Unicode" in said
     machine.begin("put", "tree", "/", "--json").communicate(timeout=60)
     assert {each["name"] for each in machine.ask("ls", "/tree")} == {"good", "ñ"}
-    assert "cannot be read" in machine.run("put", "nothing", "/", code=1)
+    assert "cannot be read" in machine.run("put", "nothing", "tree/good", "/beside/", code=1)
+    assert machine.run("cat", "/beside/good") == "good"
+
+
+def test_two_files_for_one_place_are_not_both_meant(machine: Machine):
+    for folder in ("one", "two"):
+        write(machine.work / folder / "same", folder)
+    write(machine.work / "other", "other")
+    for _ in range(2):
+        said = machine.run("put", "one/same", "two/same", "other", "/into/", code=1)
+        assert "the same place" in said
+        assert machine.run("cat", "/into/same") == "one"
+    assert machine.run("cat", "/into/other") == "other"
 
 
 def test_an_interrupted_command_is_gone_on_with(machine: Machine):
@@ -222,22 +241,24 @@ async def test_what_another_client_stored_meanwhile_is_not_overwritten(machine: 
     machine.run("put", "file", "/file")
     write(machine.work / "file", "based on the first")
     transport = Transport()
+    outcomes: list[Outcome] = []
     try:
         client = Client(transport, await log_in(transport, user.store.url, user.username, user.password))
         stale = Item(
-            machine.work / "file",
-            18,
-            "/file",
-            "root",
-            "file",
-            known["id"],
-            False,
-            known["version"],
-            known["size"],
+            source=machine.work / "file",
+            size=18,
+            target="/file",
+            parent_id="root",
+            name="file",
+            file_id=known["id"],
+            is_new=False,
+            version=known["version"],
+            known_size=known["size"],
         )
-        (outcome,) = await Uploader(client, Progress()).store([stale])
+        await Uploader(client, Progress(), outcomes).store([stale])
     finally:
         await transport.close()
+    (outcome,) = outcomes
     assert (outcome.status, outcome.error) == (Status.FAILED, ConflictError.word)
     assert machine.run("cat", "/file") == "second"
 
@@ -261,6 +282,8 @@ def test_directories_are_made_moved_deleted_and_brought_back(machine: Machine):
     assert "root" in machine.run("rm", "-r", "/", code=2)
     (deleted,) = machine.ask("rm", "-r", "/old")
     assert "nothing" in machine.run("cat", "/old/place/named.txt", code=1)
+    assert "nothing" in machine.run("rm", "/nowhere", "/a/b/c", code=1)  # and the other one is deleted
+    assert machine.ask("ls", "/a/b") == []
     machine.run("undelete", deleted["id"])  # at once, before it is in the trash
     assert machine.run("cat", "/old/place/named.txt") == "one"
     machine.run("mv", "/old/place/named.txt", "/old/last.txt")

@@ -1,9 +1,11 @@
 """The `moorage` command: a group whose subcommands are found by the entry point group `moorage.commands`.
 
-Exit codes: 0 done, 1 failed, 2 wrong input. What went wrong is one sentence on stderr that names the next step.
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. What went wrong is one sentence on stderr that names the next step.
 """
 
+import sys
 from importlib.metadata import EntryPoint, entry_points, version
+from io import TextIOWrapper
 
 import click
 
@@ -56,5 +58,9 @@ def _missing(name: str, module: str) -> click.Command:
 def main() -> None:
     """Moorage: a self-hosted file store and sync backend.
 
-    Exit codes: 0 done, 1 failed, 2 wrong input.
+    Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A name that a terminal cannot show is no reason to fail.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, TextIO
 
 import click
 import msgspec
@@ -15,37 +15,46 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from moorage.core.text import printable
 from moorage.transfers.outcomes import Outcome, Status
 from moorage.transfers.progress import Progress
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """A closed one is none."""
+    return stream is not None and stream.isatty()
+
+
 def print_json(values: Iterable[object]) -> None:
+    """Always in UTF-8, whatever the terminal speaks."""
     for value in values:
-        click.echo(msgspec.json.encode(value).decode())
+        click.echo(msgspec.json.encode(value))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns whose name begins with `>` are aligned to the right."""
-    if not sys.stdout.isatty():
+    if not is_terminal(sys.stdout):
         for row in rows:
             click.echo("\t".join(row))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        # Nothing is cut off: ids and names are to be copied.
+        table.add_column(column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=column == "id")
     for row in rows:
-        table.add_row(*map(Text, row))  # a name may look like markup
+        table.add_row(*(Text(printable(cell)) for cell in row))  # a name may look like markup
     Console().print(table)
 
 
 def format_size(size: int) -> str:
     """Readable on a terminal, exact elsewhere."""
-    return decimal(size) if sys.stdout.isatty() else str(size)
+    return decimal(size) if is_terminal(sys.stdout) else str(size)
 
 
 def format_when(text: str) -> str:
     """In the time zone of this machine on a terminal, as it came elsewhere."""
-    if not sys.stdout.isatty():
+    if not is_terminal(sys.stdout):
         return text
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
 
@@ -62,7 +71,7 @@ class ShownProgress(Progress):
             TimeRemainingColumn(),
             TextColumn("{task.fields[files]}"),
             console=Console(stderr=True),
-            disable=as_json or not sys.stderr.isatty(),
+            disable=as_json or not is_terminal(sys.stderr),
             transient=True,
         )
         self._reading = self._bars.add_task("reading", total=0, files="", visible=False)
@@ -105,7 +114,8 @@ def tell_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> bool:
         return not failures
     for outcome in outcomes:
         if outcome.status in {Status.FAILED, Status.LEFT_OUT}:
-            click.echo(f"{outcome.status.replace('_', ' ')}: {outcome.source}: {outcome.detail}", err=True)
+            said = f"{outcome.status.replace('_', ' ')}: {outcome.source}: {outcome.detail}"
+            click.echo(printable(said), err=True)
     click.echo(_summary(outcomes))
     return not failures
 

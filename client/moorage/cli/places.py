@@ -35,7 +35,7 @@ async def find_directory(client: Client, path: str, *, make: bool) -> Directory:
     """NotADirectoryInTheWayError for a file; NotFoundError when it is not there and not to be made."""
     node = await (find_node(client, path) if make else client.resolve(path))
     if node is None:
-        made = await client.create_directory(client.transport.draw_id("d_"), "root", path)
+        made = await client.create_directory(client.new_id(), "root", path)
         return Directory(made, is_new=True)
     if node.type != "directory":
         raise NotADirectoryInTheWayError(f"{path} is a file, not a directory.")

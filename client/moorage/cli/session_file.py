@@ -4,7 +4,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import click
 import msgspec
 
 from moorage.core.errors import LocalFileError, NotLoggedInError
@@ -12,7 +11,15 @@ from moorage.session import Session
 
 
 def session_path() -> Path:
-    return Path(click.get_app_dir("moorage")) / "session.json"
+    """LocalFileError when nothing says where this user's settings are."""
+    folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    try:
+        path = Path(folder).expanduser()
+    except RuntimeError:
+        path = Path(folder)
+    if not path.is_absolute():
+        raise LocalFileError("Neither HOME nor XDG_CONFIG_HOME says where a login is to be kept.")
+    return path / "moorage" / "session.json"
 
 
 def load_session() -> Session:
@@ -32,17 +39,24 @@ def save_session(session: Session) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, name = tempfile.mkstemp(dir=path.parent)  # 0600
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(session))
-        Path(name).replace(path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(session))
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise LocalFileError(f"{path} cannot be written: {error.strerror}.") from None
 
 
 def forget_session() -> bool:
     """Whether there was one."""
+    path = session_path()
     try:
-        session_path().unlink()
+        path.unlink()
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise LocalFileError(f"{path} cannot be removed: {error.strerror}.") from None
     return True

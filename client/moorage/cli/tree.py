@@ -4,10 +4,13 @@ import click
 
 from moorage.cli.output import format_size, format_when, print_json, print_table
 from moorage.cli.places import find_directory, find_place, parse_remote
-from moorage.cli.running import json_option, open_client, run_command
-from moorage.core.errors import InvalidFieldError, NameTakenError, NotEmptyError
+from moorage.cli.running import FAILED, json_option, open_client, run_command, tell_error
+from moorage.client import Client
+from moorage.core.errors import InvalidFieldError, MoorageError, NameTakenError, NotEmptyError
+from moorage.core.text import printable
 from moorage.core.wire import FileEntry
 from moorage.transfers.folders import entry_of
+from moorage.transfers.outcomes import ENDS_ALL
 
 
 @click.command()
@@ -86,23 +89,39 @@ def mv(source: str, target: str, replace: bool, as_json: bool) -> None:
 @json_option
 def rm(paths: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     """Delete files and directories. They stay in the trash for a while: `moorage trash`."""
+    failed = False
 
     async def work() -> None:
+        nonlocal failed
         async with open_client() as client:
             for path in paths:
-                node = await client.resolve(parse_remote(path))
-                if node.type == "file":
-                    answer = await client.delete_file(node.id, node.version or 0)
-                else:
-                    if node.parent_dir_id is None:
-                        raise InvalidFieldError("The root stays; name what is in it.", field="path")
-                    try:
-                        answer = await client.delete_directory(node.id, recursive=recursive)
-                    except NotEmptyError:
-                        raise NotEmptyError(f"{node.path} is not empty: `-r` deletes all of it.") from None
-                if as_json:
-                    print_json([{"id": node.id, "path": node.path, "status": answer.status}])
-                else:
-                    click.echo(f"{node.path} is deleted: `moorage undelete {node.id}` brings it back.")
+                try:
+                    await _delete(client, path, recursive=recursive, as_json=as_json)
+                except ENDS_ALL:
+                    raise
+                except MoorageError as error:
+                    if len(paths) == 1:
+                        raise
+                    failed = True
+                    tell_error(error, as_json=as_json)
 
     run_command(work, as_json=as_json)
+    if failed:
+        raise SystemExit(FAILED)
+
+
+async def _delete(client: Client, path: str, *, recursive: bool, as_json: bool) -> None:
+    node = await client.resolve(parse_remote(path))
+    if node.type == "file":
+        answer = await client.delete_file(node.id, node.version or 0)
+    else:
+        if node.parent_dir_id is None:
+            raise InvalidFieldError("The root stays; name what is in it.", field="path")
+        try:
+            answer = await client.delete_directory(node.id, recursive=recursive)
+        except NotEmptyError:
+            raise NotEmptyError(f"{node.path} is not empty: `-r` deletes all of it.") from None
+    if as_json:
+        print_json([{"id": node.id, "path": node.path, "status": answer.status}])
+    else:
+        click.echo(f"{printable(node.path)} is deleted: `moorage undelete {node.id}` brings it back.")

@@ -9,7 +9,7 @@ import msgspec
 from moorage.admin import Admin, Connection
 from moorage.cli.accounts import password_option, read_password
 from moorage.cli.output import format_when, print_json, print_table
-from moorage.cli.running import json_option, open_transport, run_command
+from moorage.cli.running import json_option, open_transport, run_command, told_errors
 from moorage.core.errors import LocalFileError
 from moorage.core.wire import UserAnswer
 
@@ -35,9 +35,11 @@ def users(context: click.Context, connection: Path) -> None:
 @click.pass_obj
 def add_user(connection: Path, name: str, password_stdin: bool, as_json: bool) -> None:
     """Add a user."""
+    with told_errors(as_json=as_json):
+        password = read_password(from_stdin=password_stdin, is_new=True)
 
     async def work(admin: Admin) -> Sequence[UserAnswer]:
-        return [await admin.put_user(name, password=read_password(from_stdin=password_stdin, is_new=True))]
+        return [await admin.put_user(name, password=password)]
 
     _administer(connection, work, f"{name} is added.", as_json=as_json)
 
@@ -67,9 +69,11 @@ def list_users(connection: Path, as_json: bool) -> None:
 @click.pass_obj
 def set_password(connection: Path, name: str, password_stdin: bool, as_json: bool) -> None:
     """Give a user a new password. Logins of before end within a minute."""
+    with told_errors(as_json=as_json):
+        password = read_password(from_stdin=password_stdin, is_new=True)
 
     async def work(admin: Admin) -> Sequence[UserAnswer]:
-        await admin.set_password(name, read_password(from_stdin=password_stdin, is_new=True))
+        await admin.set_password(name, password)
         return [await admin.get_user(name)]
 
     _administer(connection, work, f"{name} has a new password.", as_json=as_json)

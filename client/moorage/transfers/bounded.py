@@ -1,6 +1,7 @@
-"""Many calls, a few at a time."""
+"""Many calls, a few at a time; and long work in threads, which ends with its caller."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
@@ -30,3 +31,23 @@ async def run_bounded(
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
     return done
+
+
+class StoppedError(Exception):
+    """Nobody waits for this work any more."""
+
+
+async def run_stoppable(work: Callable[[Callable[[], None]], R]) -> R:
+    """`work` in a thread. It is given a function to call now and then: that raises when the caller was cancelled, so that
+    the end of the process does not wait for the end of a long file.
+    """
+    stopped = threading.Event()
+
+    def look() -> None:
+        if stopped.is_set():
+            raise StoppedError
+
+    try:
+        return await asyncio.to_thread(work, look)
+    finally:
+        stopped.set()

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moorage.client import Client
-from moorage.core.errors import InvalidFieldError, LocalFileError, NameTakenError, StateError
+from moorage.core.errors import LocalFileError, MoorageError, NameTakenError
 from moorage.core.ids import parse_name
 from moorage.core.wire import DirectoryEntry, FileEntry, NodeAnswer
 from moorage.transfers.bounded import run_bounded
 from moorage.transfers.downloads import Wanted
 from moorage.transfers.local import LocalEntry, make_folder, scan, shown
-from moorage.transfers.outcomes import Outcome, Status, failed
+from moorage.transfers.outcomes import ENDS_ALL, Outcome, Status, failed
 from moorage.transfers.uploads import Item
 from moorage.transport import PARALLEL
 
@@ -63,14 +63,14 @@ class FolderUpload:
             if isinstance(there, FileEntry):
                 raise NameTakenError("A file of this name is in the store where a directory should be.")
             if there is None:
-                made = await self._client.create_directory(
-                    self._client.transport.draw_id("d_"), parent, f"/{name}"
-                )
+                made = await self._client.create_directory(self._client.new_id(), parent, f"/{name}")
                 self._ids[entry.parts], self._there[entry.parts] = made.id, {}
             else:
                 self._there[entry.parts] = await list_entries(self._client, there.id)
                 self._ids[entry.parts] = there.id
-        except (InvalidFieldError, StateError) as error:
+        except ENDS_ALL:
+            raise
+        except MoorageError as error:
             self.outcomes.append(failed(shown(entry.path), self._path_of(entry), error))
 
     def _find_place(self, entry: LocalEntry) -> Item | None:
@@ -79,16 +79,9 @@ class FolderUpload:
             return None
         try:
             name = self._take_name(entry)
-            return build_item(
-                self._client,
-                entry.path,
-                entry.size,
-                self._path_of(entry),
-                parent,
-                name,
-                self._there[entry.parts[:-1]].get(name),
-            )
-        except (InvalidFieldError, StateError) as error:
+            there = self._there[entry.parts[:-1]].get(name)
+            return build_item(self._client, entry, self._path_of(entry), parent, name, there)
+        except MoorageError as error:
             self.outcomes.append(failed(shown(entry.path), self._path_of(entry), error))
             return None
 
@@ -121,19 +114,26 @@ class FolderUpload:
 
 def build_item(
     client: Client,
-    source: Path,
-    size: int,
+    entry: LocalEntry,
     target: str,
     parent_id: str,
     name: str,
     there: DirectoryEntry | FileEntry | None,
 ) -> Item:
     """NameTakenError when a directory has the file's place."""
-    if there is None:
-        return Item(source, size, target, parent_id, name, client.transport.draw_id("f_"), is_new=True)
-    if not isinstance(there, FileEntry):
+    if there is not None and not isinstance(there, FileEntry):
         raise NameTakenError("A directory of this name is in the store where the file should be.")
-    return Item(source, size, target, parent_id, name, there.id, False, there.version, there.size)
+    return Item(
+        source=entry.path,
+        size=entry.size,
+        target=target,
+        parent_id=parent_id,
+        name=name,
+        file_id=client.new_id() if there is None else there.id,
+        is_new=there is None,
+        version=0 if there is None else there.version,
+        known_size=0 if there is None else there.size,
+    )
 
 
 def entry_of(node: NodeAnswer) -> DirectoryEntry | FileEntry:
@@ -167,14 +167,20 @@ async def prepare_download(
         async def look(directory: tuple[str, str, Path], below: list[tuple[str, str, Path]] = below) -> None:
             own_id, path, folder = directory
             try:
-                await asyncio.to_thread(make_folder, folder)
+                await asyncio.to_thread(make_folder, folder, is_named=folder is target)
                 entries = await list_entries(client, own_id)
-            except (LocalFileError, StateError) as error:
+            except ENDS_ALL:
+                raise
+            except MoorageError as error:
                 outcomes.append(failed(path, shown(folder), error))
                 return
             for name, entry in entries.items():
-                # Whatever a server answers, nothing is written elsewhere than below the target.
-                place = folder / parse_name(name)
+                try:
+                    # Whatever a server answers, nothing is written elsewhere than below the target.
+                    place = folder / parse_name(name)
+                except MoorageError as error:
+                    outcomes.append(failed(f"{path}/{name}", shown(folder), error))
+                    continue
                 if isinstance(entry, FileEntry):
                     wanted.append(Wanted(entry.id, f"{path}/{name}", entry.size, place))
                 else:

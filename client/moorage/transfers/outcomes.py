@@ -4,9 +4,15 @@ from enum import StrEnum
 
 from msgspec import UNSET, Struct, UnsetType
 
-from moorage.core.errors import MoorageError, StoreUnavailableError, UnauthenticatedError
+from moorage.core.errors import (
+    MoorageError,
+    NotLoggedInError,
+    StoreUnavailableError,
+    ThrottledError,
+    UnauthenticatedError,
+)
 
-ENDS_ALL = (StoreUnavailableError, UnauthenticatedError)
+ENDS_ALL = (NotLoggedInError, StoreUnavailableError, ThrottledError, UnauthenticatedError)
 """Errors that the next file would meet too."""
 
 

@@ -1,10 +1,9 @@
 """Files of this machine into the store: hashed, compared with what is there, and only what is missing is sent."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from msgspec import UNSET
 
@@ -13,11 +12,12 @@ from moorage.core.errors import (
     LocalFileError,
     MissingChunksError,
     MoorageError,
+    NameTakenError,
     error_from_answer,
 )
 from moorage.core.transfer import Piece, content_hash, plan_batches, plan_calls
 from moorage.core.wire import Attrs, BatchCommitFile, BatchUpdateAnswer, BatchUpdateFile, ManifestEntry
-from moorage.transfers.bounded import run_bounded
+from moorage.transfers.bounded import run_bounded, run_stoppable
 from moorage.transfers.local import Digest, format_mtime, read_digest, read_piece, shown
 from moorage.transfers.outcomes import ENDS_ALL, Outcome, Status, failed
 from moorage.transfers.progress import Progress
@@ -27,7 +27,7 @@ READERS = 2
 """Files that are hashed at once: one reads while the other computes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """One file to store. `version` and `known_size` are of what is in its place now; `is_new`: nothing is, and `file_id`
     is an id that nobody has. `target`: its path in the store, for people.
@@ -55,39 +55,67 @@ class Uploader:
     overwritten, that is a conflict.
     """
 
-    def __init__(self, client: Client, progress: Progress) -> None:
+    def __init__(self, client: Client, progress: Progress, outcomes: list[Outcome]) -> None:
+        """`outcomes` gets that of each file as it is done, well or not."""
         self._client = client
         self._progress = progress
+        self._outcomes = outcomes
 
-    async def store(self, items: Sequence[Item]) -> list[Outcome]:
-        """One outcome for each. A store that cannot be reached, and a login that ended, end it as their errors; what was
-        stored by then stays, and the same again goes on from there.
+    async def store(self, items: Iterable[Item]) -> None:
+        """Until each item has its outcome. A store that cannot be reached, and a login that ended, end it as their
+        errors; what was stored by then stays, and the same again goes on from there.
         """
+        items = self._without_twins(items)
         self._progress.expect(files=len(items), size=sum(item.size for item in items))
-        outcomes: list[Outcome] = []
         for batch in plan_batches((item, item.size) for item in items):
-            reads: list[_Read] = []
-            for item, answer in await run_bounded(batch, self._read, parallel=READERS):
-                if isinstance(answer, Outcome):
-                    self._progress.finished(item.target)
-                    outcomes.append(answer)
-                else:
-                    reads.append(answer)
-            outcomes += await self._store_batch(reads)
-        return outcomes
+            found = await run_bounded(batch, self._read, parallel=READERS)
+            reads = [read for _, read in found if read is not None]
+            try:
+                await self._store_batch(reads)
+            except ENDS_ALL:
+                raise
+            except MoorageError as error:
+                done = {outcome.target for outcome in self._outcomes}
+                for read in reads:
+                    if read.item.target not in done:
+                        self._end(_failed(read.item, error))
 
-    async def _read(self, item: Item) -> _Read | Outcome:
-        """The file's digest, or what became of it already."""
+    def _without_twins(self, items: Iterable[Item]) -> list[Item]:
+        """Of two files for one place neither is meant more than the other: the first is stored."""
+        places: dict[tuple[str, str], Item] = {}
+        for item in items:
+            if places.setdefault((item.parent_id, item.name), item) is not item:
+                self._outcomes.append(
+                    _failed(item, NameTakenError("Another file of this command has the same place."))
+                )
+        return list(places.values())
+
+    def _end(self, outcome: Outcome) -> None:
+        self._progress.finished(outcome.target)
+        self._outcomes.append(outcome)
+
+    async def _read(self, item: Item) -> _Read | None:
+        """The file's digest; None when it has its outcome already."""
+
+        def read(look: Callable[[], None]) -> Digest:
+            def tell(size: int) -> None:
+                look()
+                self._progress.read(size)
+
+            return read_digest(item.source, tell)
+
         try:
-            digest = await asyncio.to_thread(read_digest, item.source, self._progress.read)
-            if await self._is_there(item, digest):
-                self._progress.moved(digest.size)
-                return _outcome(item, Status.UNCHANGED, item.version, digest.size)
+            digest = await run_stoppable(read)
+            if not await self._is_there(item, digest):
+                return _Read(item, digest)
         except ENDS_ALL:
             raise
         except MoorageError as error:
-            return failed(shown(item.source), item.target, error)
-        return _Read(item, digest)
+            self._end(_failed(item, error))
+            return None
+        self._progress.moved(digest.size)
+        self._end(_outcome(item, Status.UNCHANGED, item.version, digest.size))
+        return None
 
     async def _is_there(self, item: Item, digest: Digest) -> bool:
         """Told by its hash, never by its time."""
@@ -97,37 +125,37 @@ class Uploader:
         hashes = (piece.hash for piece in digest.pieces)
         return there.version == item.version and there.hash == content_hash(hashes)
 
-    async def _store_batch(self, reads: Sequence[_Read], *, again: bool = False) -> list[Outcome]:
+    async def _store_batch(self, reads: Sequence[_Read], *, again: bool = False) -> None:
         if not reads:
-            return []
+            return
         begun = await self._client.batch_update([_build_update(read) for read in reads])
-        outcomes: list[Outcome] = []
         ready: list[_Read] = []
         for read, result in zip(reads, begun.files, strict=True):
             if result["status"] == "proceed":
                 ready.append(read)
             else:
-                outcomes.append(self._refused(read.item, result))
+                self._end(_failed(read.item, error_from_answer(result)))
         lost = await self._send_required(begun, ready)
+        whole: list[_Read] = []
         for read in ready:
-            if error := next((lost[piece.hash] for piece in read.digest.pieces if piece.hash in lost), None):
-                self._progress.finished(read.item.target)
-                outcomes.append(failed(shown(read.item.source), read.item.target, error))
-        whole = [read for read in ready if lost.keys().isdisjoint(piece.hash for piece in read.digest.pieces)]
+            error = next((lost[piece.hash] for piece in read.digest.pieces if piece.hash in lost), None)
+            if error is None:
+                whole.append(read)
+            else:
+                self._end(_failed(read.item, error))
         if not whole or begun.upload_token is None:
-            return outcomes
+            return
         missing: list[_Read] = []
         commits = [_build_commit(read) for read in whole]
         committed = await self._client.batch_commit(begun.upload_token, commits)
         for read, result in zip(whole, committed.files, strict=True):
             if result["status"] == "committed":
-                self._progress.finished(read.item.target)
-                outcomes.append(_outcome(read.item, Status.STORED, int(result["version"]), read.digest.size))
+                self._end(_outcome(read.item, Status.STORED, int(result["version"]), read.digest.size))
             elif result.get("error") == MissingChunksError.word and not again:
                 missing.append(read)  # collected since the update said that they are there
             else:
-                outcomes.append(self._refused(read.item, result))
-        return outcomes + await self._store_batch(missing, again=True)
+                self._end(_failed(read.item, error_from_answer(result)))
+        await self._store_batch(missing, again=True)
 
     async def _send_required(
         self, begun: BatchUpdateAnswer, reads: Iterable[_Read]
@@ -163,10 +191,6 @@ class Uploader:
         await run_bounded(calls, send, parallel=PARALLEL)
         return lost
 
-    def _refused(self, item: Item, result: dict[str, Any]) -> Outcome:
-        self._progress.finished(item.target)
-        return failed(shown(item.source), item.target, error_from_answer(result))
-
 
 def _build_update(read: _Read) -> BatchUpdateFile:
     item = read.item
@@ -180,9 +204,13 @@ def _build_update(read: _Read) -> BatchUpdateFile:
 
 
 def _build_commit(read: _Read) -> BatchCommitFile:
-    attrs = Attrs(mtime=format_mtime(read.digest.mtime), mode=read.digest.mode)
+    attrs = Attrs(mtime=format_mtime(read.digest.mtime) or UNSET, mode=read.digest.mode)
     return BatchCommitFile(file_id=read.item.file_id, new_version=read.item.version + 1, attrs=attrs)
 
 
 def _outcome(item: Item, status: Status, version: int, size: int) -> Outcome:
     return Outcome(source=shown(item.source), target=item.target, status=status, version=version, size=size)
+
+
+def _failed(item: Item, error: MoorageError) -> Outcome:
+    return failed(shown(item.source), item.target, error)

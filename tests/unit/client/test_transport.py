@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from moorage import transport as transport_module
 from moorage.core.errors import (
     ConflictError,
     MoorageError,
@@ -16,7 +17,8 @@ from moorage.core.errors import (
     StoreUnavailableError,
     ThrottledError,
 )
-from moorage.transport import Transport, parse_failure, parse_retry_after
+from moorage.core.wire import LoginAnswer
+from moorage.transport import Transport, decode, parse_failure, parse_retry_after
 
 
 def answer(status: int, body: object = b"", **headers: str) -> bytes:
@@ -157,6 +159,37 @@ def test_an_answer_of_something_else_is_said_to_be_that():
     assert type(parse_failure(503, b"<html>")) is StoreUnavailableError
     assert type(parse_failure(404, b'{"error":"not_found","detail":"no"}')) is NotFoundError
     assert type(parse_failure(400, b"[]")) is MoorageError
+    assert type(parse_failure(503, b'{"message":"no healthy upstream"}')) is StoreUnavailableError
+    for content in (b"<html>welcome</html>", b"\xff\xfe", b"[]"):
+        with pytest.raises(MoorageError, match="is the address right"):
+            decode(content, LoginAnswer)
+
+
+async def test_an_answer_without_end_is_not_taken_into_memory(opened, monkeypatch):
+    monkeypatch.setattr(transport_module, "MAX_ANSWER_BYTES", 1000)
+    transport, _ = opened()
+    async with site(answer(200, b"x" * 1001)) as there:
+        with pytest.raises(MoorageError, match="more than any store"):
+            await transport.send("GET", there.url)
+    assert "accept-encoding: identity" in there.seen[0][0]
+
+
+async def test_a_body_goes_out_in_parts_with_its_length(opened):
+    transport, _ = opened()
+    content = bytes(3 * transport_module.PART_BYTES + 1)
+    async with site(answer(200)) as there:
+        await transport.send("PUT", there.url, content=content)
+    ((head, body),) = there.seen
+    assert body == content
+    assert f"content-length: {len(content)}" in head
+    assert "transfer-encoding" not in head
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/", "http://[::1", "nothing://x"])
+async def test_an_address_that_cannot_be_asked_is_said(opened, url):
+    transport, _ = opened()
+    with pytest.raises(MoorageError):
+        await transport.send("GET", url)
 
 
 @pytest.mark.parametrize(

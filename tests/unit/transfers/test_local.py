@@ -13,6 +13,7 @@ from moorage.transfers.local import (
     format_mtime,
     has_content,
     look_at,
+    make_folder,
     parse_mtime,
     read_digest,
     read_piece,
@@ -97,7 +98,12 @@ def fetch(place: Path, chunks: list[bytes], *, upto: int | None = None, **kept) 
                 fetched += 1
             at += len(chunk)
         if upto is None:
-            part.finish(at, mode=kept.get("mode"), mtime=kept.get("mtime"))
+            part.finish(
+                at,
+                mode=kept.get("mode"),
+                mtime=kept.get("mtime"),
+                overwrite=kept.get("overwrite", True),
+            )
     finally:
         part.close()
     return fetched
@@ -172,7 +178,7 @@ def test_a_place_is_fetched_by_one_at_a_time(tmp_path: Path):
     with pytest.raises(LocalFileError, match="another command"):
         PartialFile(tmp_path / "file")
     part.write(0, b"one")
-    part.finish(3, mode=None, mtime=None)
+    part.finish(3, mode=None, mtime=None, overwrite=False)
     again = PartialFile(tmp_path / "file")  # the one in its place is not touched by it
     part.close()
     again.write(0, b"two")
@@ -195,23 +201,107 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path):
     ("target", "name", "is_directory", "place"),
     [
         ("there", "a", False, "there/a"),
+        ("there/", "a", False, "there/a"),
         ("new", "a", False, "new"),
-        ("there", "a", True, "there/a"),
+        ("there", "a", True, "there"),
+        ("there/", "a", True, "there/a"),
         ("new", "a", True, "new"),
         ("there", None, True, "there"),
-        ("new", None, True, "new"),
+        ("new/", None, True, "new"),
     ],
 )
 def test_things_go_into_a_folder_or_take_the_name_that_was_given(
     tmp_path: Path, target, name, is_directory, place
 ):
     (tmp_path / "there").mkdir()
-    assert choose_place(tmp_path / target, name, is_directory=is_directory) == tmp_path / place
+    assert choose_place(f"{tmp_path}/{target}", name, is_directory=is_directory) == tmp_path / place
+
+
+def test_the_same_directory_is_fetched_to_the_same_place_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for target, place in ((".", "a"), ("here", "here")):
+        assert choose_place(target, "a", is_directory=True) == Path(place)
+        Path(place).mkdir()
+        assert choose_place(target, "a", is_directory=True) == Path(place)
 
 
 def test_a_place_without_a_folder_or_with_one_in_the_way_is_refused(tmp_path: Path):
     (tmp_path / "there" / "a").mkdir(parents=True)
     with pytest.raises(LocalFileError, match="is not a folder"):
-        choose_place(tmp_path / "no" / "where", "a", is_directory=False)
+        choose_place(f"{tmp_path}/no/where", "a", is_directory=False)
     with pytest.raises(LocalFileError, match="is a folder where the file"):
-        choose_place(tmp_path / "there", "a", is_directory=False)
+        choose_place(f"{tmp_path}/there", "a", is_directory=False)
+    with pytest.raises(LocalFileError, match="cannot be read"):
+        choose_place("x" * 300, "a", is_directory=False)
+
+
+def test_what_comes_into_the_place_while_it_is_fetched_is_kept(tmp_path: Path):
+    place = tmp_path / "file"
+    part = PartialFile(place)
+    part.write(0, b"theirs")
+    place.write_bytes(b"mine")
+    with pytest.raises(LocalFileError, match="--overwrite"):
+        part.finish(6, mode=None, mtime=None, overwrite=False)
+    assert place.read_bytes() == b"mine"
+    part.finish(6, mode=None, mtime=None, overwrite=True)
+    part.close()
+    assert place.read_bytes() == b"theirs"
+
+
+def test_a_part_that_was_closed_finishes_nothing(tmp_path: Path):
+    part = PartialFile(tmp_path / "file")
+    part.close()
+    with (tmp_path / "other").open("w+b") as other:
+        other.write(b"precious")
+        other.flush()
+        part.finish(0, mode=0o777, mtime=None, overwrite=True)
+        assert (tmp_path / "other").read_bytes() == b"precious"
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_part_that_somebody_took_away_does_not_take_the_place(tmp_path: Path):
+    part = PartialFile(tmp_path / "file")
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    path.write_bytes(b"half of another")
+    with pytest.raises(LocalFileError, match="taken away"):
+        part.finish(0, mode=None, mtime=None, overwrite=True)
+    part.close()
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_file_that_is_written_while_it_is_read_is_not_taken_for_one_content(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * (2 * CHUNK_BYTES))
+
+    def overwrite(_size: int) -> None:
+        with path.open("r+b") as file:
+            file.write(b"b" * (2 * CHUNK_BYTES))
+
+    with pytest.raises(LocalFileError, match="was changed"):
+        read_digest(path, overwrite)
+
+
+def test_a_folder_of_the_store_is_not_written_through_a_link(tmp_path: Path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "link").symlink_to("outside")
+    make_folder(tmp_path / "link", is_named=True)
+    with pytest.raises(LocalFileError, match="is a link"):
+        make_folder(tmp_path / "link", is_named=False)
+
+
+def test_what_a_fetch_left_is_not_stored(tmp_path: Path):
+    PartialFile(tmp_path / "file").close()
+    (found,) = scan(tmp_path)
+    assert found.reason == "what an interrupted `get` left"
+
+
+@pytest.mark.parametrize("nanoseconds", [10**21, -(10**20)])
+def test_a_time_beyond_the_calendar_is_left_out(nanoseconds):
+    assert format_mtime(nanoseconds) is None
+
+
+def test_a_name_that_would_do_something_to_a_terminal_is_shown_with_marks(tmp_path: Path):
+    assert shown(Path("a\x1b]0;owned\x07b\n")) == "a\ufffd]0;owned\ufffdb\ufffd"
