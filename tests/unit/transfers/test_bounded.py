@@ -1,10 +1,13 @@
 """Many calls, a few at a time."""
 
 import asyncio
+import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
-from moorage.transfers.bounded import run_bounded
+from moorage.transfers.bounded import run_bounded, run_stoppable
 
 
 async def test_each_item_is_called_once_and_no_more_than_so_many_are_under_way():
@@ -40,3 +43,30 @@ async def test_the_first_error_ends_all_and_is_raised_as_it_is():
 
 async def test_nothing_to_do_is_done():
     assert await run_bounded([], asyncio.sleep, parallel=3) == []
+
+
+async def test_work_in_a_thread_ends_soon_after_its_caller_was_cancelled():
+    looked = 0
+    ended = threading.Event()
+
+    def work(look: Callable[[], None]) -> None:
+        nonlocal looked
+        try:
+            while True:
+                look()
+                looked += 1
+                time.sleep(0.001)
+        finally:
+            ended.set()
+
+    task = asyncio.create_task(run_stoppable(work))
+    while not looked:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(ended.wait, 5)
+
+
+async def test_work_in_a_thread_answers():
+    assert await run_stoppable(lambda look: look() or 7) == 7
