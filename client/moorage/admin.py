@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from moorage.core.ids import parse_username
 from moorage.core.wire import PasswordRequest, PutUserRequest, UserAnswer, UsersAnswer
-from moorage.transport import Transport, decode
+from moorage.transport import Transport, decode, walk_pages
 
 
 class Connection(Struct, frozen=True, kw_only=True):
@@ -43,15 +43,12 @@ class Admin:
         await self._send("DELETE", _path_of(name))
 
     async def list_users(self) -> AsyncIterator[UserAnswer]:
-        query: dict[str, str] = {}
-        while True:
-            answer = await self._send("GET", "/auth/users", query=query)
-            page = decode(answer, UsersAnswer)
+        async def ask(query: Mapping[str, str]) -> UsersAnswer:
+            return decode(await self._send("GET", "/auth/users", query=query), UsersAnswer)
+
+        async for page in walk_pages(ask):
             for user in page.users:
                 yield user
-            if not page.next_cursor:
-                return
-            query["cursor"] = page.next_cursor
 
     async def _send(
         self, method: str, path: str, *, body: Any = None, query: Mapping[str, str] | None = None

@@ -5,7 +5,6 @@ nobody answered for long. All may be repeated.
 """
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -35,6 +34,8 @@ from moorage.core.wire import (
     ReplaceTarget,
     RestoreRequest,
     ServersAnswer,
+    StoreChunk,
+    StoreChunkMetadata,
     TrashAnswer,
     TrashEntry,
     UndeleteRequest,
@@ -42,7 +43,7 @@ from moorage.core.wire import (
     VersionsAnswer,
 )
 from moorage.session import Session, Tokens
-from moorage.transport import Transport, decode
+from moorage.transport import P, Transport, decode, walk_pages
 
 PAGE = 1000
 
@@ -71,14 +72,10 @@ class Client:
 
     async def list_directory(self, dir_id: str) -> AsyncIterator[DirectoryEntry | FileEntry]:
         """In order of names, directories and files apart within a page."""
-        query = {"limit": str(PAGE)}
-        while True:
-            page = await self._ask("GET", f"/list_directory/{dir_id}", ListDirectoryAnswer, query=query)
+        path = f"/list_directory/{dir_id}"
+        async for page in self._ask_all(path, ListDirectoryAnswer, {"limit": str(PAGE)}):
             for entry in (*page.directories, *page.files):
                 yield entry
-            if not page.next_cursor:
-                return
-            query["cursor"] = page.next_cursor
 
     async def create_directory(self, dir_id: str, parent_id: str, path: str) -> NodeAnswer:
         """`path` below the parent: what is missing on it is made, its last part gets `dir_id`."""
@@ -106,28 +103,22 @@ class Client:
     async def list_chunks(self, server: str, file_id: str, version: int) -> AsyncIterator[ChunkEntry]:
         """In file order. `server`: the file's `l2_metadata_server`."""
         url = f"{self._scheme}://{server}/files/{file_id}/chunks"
-        query = {"version": str(version), "limit": str(PAGE)}
-        while True:
-            page = decode(await self._authorized("GET", url, query=query), ChunksAnswer)
+
+        async def ask(query: Mapping[str, str]) -> ChunksAnswer:
+            return decode(await self._authorized("GET", url, query=query), ChunksAnswer)
+
+        async for page in walk_pages(ask, {"version": str(version), "limit": str(PAGE)}):
             for entry in page.chunks:
                 yield entry
-            if not page.next_cursor:
-                return
-            query["cursor"] = page.next_cursor
 
     async def get_chunk(self, server: str, name: str) -> bytes:
         return await self._authorized("GET", f"{self._scheme}://{server}/chunks/{name}")
 
     async def list_versions(self, file_id: str) -> AsyncIterator[VersionEntry]:
         """The kept ones, newest first."""
-        query: dict[str, str] = {}
-        while True:
-            page = await self._ask("GET", f"/files/{file_id}/versions", VersionsAnswer, query=query)
+        async for page in self._ask_all(f"/files/{file_id}/versions", VersionsAnswer):
             for entry in page.versions:
                 yield entry
-            if not page.next_cursor:
-                return
-            query["cursor"] = page.next_cursor
 
     async def restore(self, file_id: str, version: int, *, client_version: int) -> int:
         """Make that version's content the next version, whose number is answered."""
@@ -153,7 +144,7 @@ class Client:
     async def store_chunks(self, server: str, upload_token: str, chunks: Mapping[str, bytes]) -> None:
         """Small chunks by their hashes, in one call: all of them or none."""
         body = [
-            {"chunk_id": name, "metadata": {"hash": name}, "data": base64.b64encode(data).decode()}
+            StoreChunk(chunk_id=name, metadata=StoreChunkMetadata(hash=name), data=data)
             for name, data in chunks.items()
         ]
         await self._transport.send(
@@ -171,14 +162,9 @@ class Client:
         return await self._change("DELETE", f"/delete_directory/{dir_id}", DeletionAnswer, body)
 
     async def list_trash(self) -> AsyncIterator[TrashEntry]:
-        query: dict[str, str] = {}
-        while True:
-            page = await self._ask("GET", "/trash", TrashAnswer, query=query)
+        async for page in self._ask_all("/trash", TrashAnswer):
             for entry in page.trash:
                 yield entry
-            if not page.next_cursor:
-                return
-            query["cursor"] = page.next_cursor
 
     async def undelete(
         self, node_id: str, *, parent_id: str | UnsetType = UNSET, name: str | UnsetType = UNSET
@@ -192,6 +178,16 @@ class Client:
         """With a key of its own, so that a retry whose first try was carried out is answered as that one was."""
         key = self._transport.draw()
         return await self._ask(method, path, answer, body=body, idempotency_key=key)
+
+    def _ask_all(
+        self, path: str, answer: type[P], query: Mapping[str, str] | None = None
+    ) -> AsyncIterator[P]:
+        """The pages of a list."""
+
+        async def ask(asked: Mapping[str, str]) -> P:
+            return await self._ask("GET", path, answer, query=asked)
+
+        return walk_pages(ask, query)
 
     async def _ask(
         self,

@@ -16,7 +16,6 @@ class Session(Struct, frozen=True, kw_only=True):
     url: str
     username: str
     user_id: str
-    server_key: str
     token: str
     refresh_token: str
 
@@ -67,7 +66,6 @@ def _build_session(url: str, username: str, answer: bytes) -> Session:
         url=url,
         username=username,
         user_id=login.user_id,
-        server_key=login.server_key,
         token=login.token,
         refresh_token=login.refresh_token,
     )

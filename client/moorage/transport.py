@@ -10,13 +10,15 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 import msgspec
+from msgspec import UnsetType
 
 from moorage.core.errors import MoorageError, StoreUnavailableError, error_from_answer
 from moorage.core.retries import PATIENCE, plan_retry
+from moorage.core.wire import encode
 
 PARALLEL = 8
 """Requests under way at once: enough to fill a line, few enough that no server feels it."""
@@ -81,7 +83,7 @@ class Transport:
             headers["Idempotency-Key"] = idempotency_key
         if body is not None:
             headers["Content-Type"] = "application/json"
-            content = msgspec.json.encode(body)
+            content = encode(body)
         if content is not None:
             headers["Content-Length"] = str(len(content))
         tried, failed_first = 0, None
@@ -149,6 +151,29 @@ def decode(content: bytes, kind: type[A]) -> A:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise MoorageError("The answer is not one of a Moorage server: is the address right?") from None
+
+
+class Page(Protocol):
+    """A part of a list; `next_cursor` names what follows, if anything does."""
+
+    @property
+    def next_cursor(self) -> str | UnsetType | None: ...
+
+
+P = TypeVar("P", bound=Page)
+
+
+async def walk_pages(
+    ask: Callable[[Mapping[str, str]], Awaitable[P]], query: Mapping[str, str] | None = None
+) -> AsyncIterator[P]:
+    """All pages of a list, from the one that `query` asks for on."""
+    asked = dict(query or {})
+    while True:
+        page = await ask(asked)
+        yield page
+        if not page.next_cursor:
+            return
+        asked["cursor"] = page.next_cursor
 
 
 def parse_failure(status: int, content: bytes) -> MoorageError:

@@ -64,10 +64,8 @@ async def _plan_upload(client: Client, source: Path, target: str, outcomes: list
     if path == "/" or target.endswith("/"):
         path = f"{path.rstrip('/')}/{parse_name(name)}"
     directory = await find_directory(client, path, make=True)
-    folder = FolderUpload(client, source, path, directory.node.id, is_new=directory.is_new)
-    items = await folder.prepare()
-    outcomes += folder.outcomes
-    return items
+    folder = FolderUpload(client, source, path, directory.node.id, outcomes, is_new=directory.is_new)
+    return await folder.prepare()
 
 
 @click.command()
@@ -109,9 +107,7 @@ async def _plan_download(
     place = await asyncio.to_thread(choose_place, target, name, is_directory=is_directory)
     if not is_directory:
         return [Wanted(node.id, node.path, node.size or 0, place, version)]
-    wanted, refused = await prepare_download(client, node.id, node.path, place)
-    outcomes += refused
-    return wanted
+    return await prepare_download(client, node.id, node.path, place, outcomes)
 
 
 def _transfer(

@@ -47,21 +47,29 @@ async def find_place(client: Client, target: str, name: str, *, make: bool = Fal
     `/`, else exactly there. `make`: directories on the way are made.
     """
     path = parse_remote(target)
-    if path != "/" and not target.endswith("/"):
-        meant = await find_node(client, path)
-        if meant is None or meant.type != "directory":
-            return await find_exact_place(client, path, make=make)
-    return await find_exact_place(client, f"{path.rstrip('/')}/{name}", make=make)
+    if path == "/" or target.endswith("/"):
+        return await _find_in(client, await find_directory(client, path, make=make), path, name)
+    meant = await find_node(client, path)
+    if meant is not None and meant.type == "directory":
+        return await _find_in(client, Directory(meant, is_new=False), path, name)
+    parent, _, own = path.rpartition("/")
+    directory = await find_directory(client, parent or "/", make=make)
+    return Place(path, directory.node.id, own, meant)
 
 
 async def find_exact_place(client: Client, path: str, *, make: bool) -> Place:
     """As `find_place`, at the path itself whatever is there."""
     parent, _, own = path.rpartition("/")
-    if not own:
-        raise InvalidFieldError("The root has no name: say which file or directory is meant.", field="path")
     directory = await find_directory(client, parent or "/", make=make)
-    own = parse_name(own)
-    full = f"{parent.rstrip('/')}/{own}"
+    return await _find_in(client, directory, parent, own)
+
+
+async def _find_in(client: Client, directory: Directory, path: str, name: str) -> Place:
+    """A name in a directory that is there, at `path`."""
+    if not name:
+        raise InvalidFieldError("The root has no name: say which file or directory is meant.", field="path")
+    own = parse_name(name)
+    full = f"{path.rstrip('/')}/{own}"
     there = None if directory.is_new else await find_node(client, full)
     return Place(full, directory.node.id, own, there)
 

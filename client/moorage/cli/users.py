@@ -85,12 +85,7 @@ def set_password(connection: Path, name: str, password_stdin: bool, as_json: boo
 @click.pass_obj
 def disable_user(connection: Path, name: str, as_json: bool) -> None:
     """Let a user in no more, from a minute on. Their files stay."""
-
-    async def work(admin: Admin) -> Sequence[UserAnswer]:
-        await admin.get_user(name)  # one who is not there is not to be added
-        return [await admin.put_user(name, disabled=True)]
-
-    _administer(connection, work, f"{name} is disabled.", as_json=as_json)
+    _set_disabled(connection, name, True, f"{name} is disabled.", as_json=as_json)
 
 
 @users.command("enable")
@@ -99,12 +94,7 @@ def disable_user(connection: Path, name: str, as_json: bool) -> None:
 @click.pass_obj
 def enable_user(connection: Path, name: str, as_json: bool) -> None:
     """Let a disabled user in again."""
-
-    async def work(admin: Admin) -> Sequence[UserAnswer]:
-        await admin.get_user(name)
-        return [await admin.put_user(name, disabled=False)]
-
-    _administer(connection, work, f"{name} is enabled.", as_json=as_json)
+    _set_disabled(connection, name, False, f"{name} is enabled.", as_json=as_json)
 
 
 @users.command("remove")
@@ -121,6 +111,14 @@ def remove_user(connection: Path, name: str, as_json: bool) -> None:
         return [user]
 
     _administer(connection, work, f"{name} is removed.", as_json=as_json)
+
+
+def _set_disabled(connection: Path, name: str, disabled: bool, said: str, *, as_json: bool) -> None:
+    async def work(admin: Admin) -> Sequence[UserAnswer]:
+        await admin.get_user(name)  # one who is not there is not to be added
+        return [await admin.put_user(name, disabled=disabled)]
+
+    _administer(connection, work, said, as_json=as_json)
 
 
 def _administer(

@@ -11,8 +11,8 @@ def plan_retry(
 ) -> float | None:
     """Seconds to wait after the `tried`-th try (from 1) failed in a way that may pass; None: give up.
 
-    `waited`: seconds since the first failure, of `patience` at most. `jitter` in [0, 1) keeps many clients of one outage apart. The server's
-    `retry_after` is kept to, also when it is longer than the pause would have been.
+    `waited`: seconds since the first failure, of `patience` at most. `jitter` in [0, 1) keeps many clients of one outage
+    apart. The server's `retry_after` is kept to, also when it is longer than the pause would have been.
     """
     pause: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tried - 1, 10))
     pause *= 0.5 + jitter / 2

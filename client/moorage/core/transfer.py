@@ -45,30 +45,29 @@ def plan_batches(files: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
     """Files, with their sizes, that share an upload, in their order: up to 1,000 and `BATCH_BYTES`, so that what was
     stored before an interruption stays stored. A larger file is a batch by itself.
     """
-    batch: list[T] = []
-    size = 0
-    for file, length in files:
-        if batch and (len(batch) == MAX_BATCH_FILES or size + length > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(file)
-        size += length
-    if batch:
-        yield batch
+    return _gather(files, BATCH_BYTES, MAX_BATCH_FILES)
 
 
 def plan_calls(chunks: Iterable[tuple[T, int]]) -> Iterator[list[T]]:
-    """Chunks, with their sizes, as the calls that carry them: small ones together up to `CALL_BYTES`, large ones alone."""
-    call: list[T] = []
-    size = 0
+    """Chunks, with their sizes, as the calls that carry them: large ones alone, small ones together up to `CALL_BYTES`."""
+    small: list[tuple[T, int]] = []
     for chunk, length in chunks:
         if length > SMALL_BYTES:
             yield [chunk]
-            continue
-        if call and size + length > CALL_BYTES:
-            yield call
-            call, size = [], 0
-        call.append(chunk)
+        else:
+            small.append((chunk, length))
+    yield from _gather(small, CALL_BYTES)
+
+
+def _gather(items: Iterable[tuple[T, int]], most_bytes: int, most: int | None = None) -> Iterator[list[T]]:
+    """Items with their sizes, in their order, as many together as may be; never none."""
+    group: list[T] = []
+    size = 0
+    for item, length in items:
+        if group and (len(group) == most or size + length > most_bytes):
+            yield group
+            group, size = [], 0
+        group.append(item)
         size += length
-    if call:
-        yield call
+    if group:
+        yield group

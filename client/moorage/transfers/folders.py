@@ -23,8 +23,19 @@ Entries = dict[str, DirectoryEntry | FileEntry]
 class FolderUpload:
     """The items of a local folder, for a directory of the store that is there."""
 
-    def __init__(self, client: Client, folder: Path, target: str, dir_id: str, *, is_new: bool) -> None:
-        """`target`: the directory's path, for people. `is_new`: it was made for this, and so is empty."""
+    def __init__(
+        self,
+        client: Client,
+        folder: Path,
+        target: str,
+        dir_id: str,
+        outcomes: list[Outcome],
+        *,
+        is_new: bool,
+    ) -> None:
+        """`target`: the directory's path, for people. `is_new`: it was made for this, and so is empty. `outcomes` gets
+        those of what cannot be stored, and of links, which are left out.
+        """
         self._client = client
         self._folder = folder
         self._target = target.rstrip("/")
@@ -32,8 +43,7 @@ class FolderUpload:
         self._is_new = is_new
         self._there: dict[Parts, Entries] = {}
         self._taken: set[tuple[Parts, str]] = set()
-        self.outcomes: list[Outcome] = []
-        """Of what cannot be stored, and of links, which are left out."""
+        self._outcomes = outcomes
 
     async def prepare(self) -> list[Item]:
         """Make the directories that are missing, and say which files are to be stored."""
@@ -71,7 +81,7 @@ class FolderUpload:
         except ENDS_ALL:
             raise
         except MoorageError as error:
-            self.outcomes.append(failed(shown(entry.path), self._path_of(entry), error))
+            self._outcomes.append(failed(shown(entry.path), self._path_of(entry), error))
 
     def _find_place(self, entry: LocalEntry) -> Item | None:
         parent = self._ids.get(entry.parts[:-1])
@@ -82,7 +92,7 @@ class FolderUpload:
             there = self._there[entry.parts[:-1]].get(name)
             return build_item(self._client, entry, self._path_of(entry), parent, name, there)
         except MoorageError as error:
-            self.outcomes.append(failed(shown(entry.path), self._path_of(entry), error))
+            self._outcomes.append(failed(shown(entry.path), self._path_of(entry), error))
             return None
 
     def _take_name(self, entry: LocalEntry) -> str:
@@ -98,7 +108,7 @@ class FolderUpload:
 
     def _leave_out(self, entry: LocalEntry) -> None:
         status = Status.FAILED if entry.is_directory else Status.LEFT_OUT
-        self.outcomes.append(
+        self._outcomes.append(
             Outcome(
                 source=shown(entry.path),
                 target=self._path_of(entry),
@@ -155,11 +165,12 @@ async def list_entries(client: Client, dir_id: str) -> Entries:
 
 
 async def prepare_download(
-    client: Client, dir_id: str, source: str, target: Path
-) -> tuple[list[Wanted], list[Outcome]]:
-    """Make the folders for all below a directory, and say which files are to be fetched, and what cannot be."""
+    client: Client, dir_id: str, source: str, target: Path, outcomes: list[Outcome]
+) -> list[Wanted]:
+    """Make the folders for all below a directory, and say which files are to be fetched. `outcomes` gets those of what
+    cannot be.
+    """
     wanted: list[Wanted] = []
-    outcomes: list[Outcome] = []
     level: Sequence[tuple[str, str, Path]] = [(dir_id, source.rstrip("/"), target)]
     while level:
         below: list[tuple[str, str, Path]] = []
@@ -188,4 +199,4 @@ async def prepare_download(
 
         await run_bounded(level, look, parallel=PARALLEL)
         level = below
-    return wanted, outcomes
+    return wanted

@@ -60,6 +60,7 @@ class Uploader:
         self._client = client
         self._progress = progress
         self._outcomes = outcomes
+        self._ended: set[str] = set()  # ids of the files that have theirs
 
     async def store(self, items: Iterable[Item]) -> None:
         """Until each item has its outcome. A store that cannot be reached, and a login that ended, end it as their
@@ -75,10 +76,9 @@ class Uploader:
             except ENDS_ALL:
                 raise
             except MoorageError as error:
-                done = {outcome.target for outcome in self._outcomes}
                 for read in reads:
-                    if read.item.target not in done:
-                        self._end(_failed(read.item, error))
+                    if read.item.file_id not in self._ended:
+                        self._end(read.item, _failed(read.item, error))
 
     def _without_twins(self, items: Iterable[Item]) -> list[Item]:
         """Of two files for one place neither is meant more than the other: the first is stored."""
@@ -90,7 +90,8 @@ class Uploader:
                 )
         return list(places.values())
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, item: Item, outcome: Outcome) -> None:
+        self._ended.add(item.file_id)
         self._progress.finished(outcome.target)
         self._outcomes.append(outcome)
 
@@ -111,10 +112,10 @@ class Uploader:
         except ENDS_ALL:
             raise
         except MoorageError as error:
-            self._end(_failed(item, error))
+            self._end(item, _failed(item, error))
             return None
         self._progress.moved(digest.size)
-        self._end(_outcome(item, Status.UNCHANGED, item.version, digest.size))
+        self._end(item, _outcome(item, Status.UNCHANGED, item.version, digest.size))
         return None
 
     async def _is_there(self, item: Item, digest: Digest) -> bool:
@@ -134,7 +135,7 @@ class Uploader:
             if result["status"] == "proceed":
                 ready.append(read)
             else:
-                self._end(_failed(read.item, error_from_answer(result)))
+                self._end(read.item, _failed(read.item, error_from_answer(result)))
         lost = await self._send_required(begun, ready)
         whole: list[_Read] = []
         for read in ready:
@@ -142,7 +143,7 @@ class Uploader:
             if error is None:
                 whole.append(read)
             else:
-                self._end(_failed(read.item, error))
+                self._end(read.item, _failed(read.item, error))
         if not whole or begun.upload_token is None:
             return
         missing: list[_Read] = []
@@ -150,11 +151,13 @@ class Uploader:
         committed = await self._client.batch_commit(begun.upload_token, commits)
         for read, result in zip(whole, committed.files, strict=True):
             if result["status"] == "committed":
-                self._end(_outcome(read.item, Status.STORED, int(result["version"]), read.digest.size))
+                self._end(
+                    read.item, _outcome(read.item, Status.STORED, int(result["version"]), read.digest.size)
+                )
             elif result.get("error") == MissingChunksError.word and not again:
                 missing.append(read)  # collected since the update said that they are there
             else:
-                self._end(_failed(read.item, error_from_answer(result)))
+                self._end(read.item, _failed(read.item, error_from_answer(result)))
         await self._store_batch(missing, again=True)
 
     async def _send_required(

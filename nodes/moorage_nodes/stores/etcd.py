@@ -6,7 +6,7 @@ a transaction must never be sent twice. docs/adr/ has the reasons.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, Self
 
 from etcd3aio._protobuf import LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest
@@ -152,21 +152,15 @@ class EtcdStore:
 
     async def _next_of_stream(self, stream: Any) -> Sequence[KeyValue]:
         """The next keys; none at the end."""
-        try:
-            async with asyncio.timeout(WRITE_SECONDS):
+        async with _stream_errors():
+            try:
                 while (message := await stream.read()) is not EOF:
                     if message.response_range.kvs:
                         return self._wire.parse_range(message.response_range).kvs
-        except asyncio.CancelledError as error:
-            if is_being_cancelled():
+            except AioRpcError as error:
+                if error.code() is StatusCode.UNIMPLEMENTED:
+                    raise NotImplementedError from error
                 raise
-            raise build_error(StatusCode.UNAVAILABLE, "", write=False) from error
-        except TimeoutError as error:
-            raise build_error(StatusCode.DEADLINE_EXCEEDED, "", write=False) from error
-        except AioRpcError as error:
-            if error.code() is StatusCode.UNIMPLEMENTED:
-                raise NotImplementedError from error
-            raise build_error(error.code(), error.details() or "", write=False) from error
         return ()
 
     async def _scan_pages(self, op: Range, revision: int) -> AsyncIterator[Sequence[KeyValue]]:
@@ -209,17 +203,9 @@ class EtcdStore:
     async def _keep_alive(self, lease: int) -> bool:
         stream = self._endpoints.current.lease_keep_alive()
         try:
-            async with asyncio.timeout(WRITE_SECONDS):
+            async with _stream_errors():
                 await stream.write(LeaseKeepAliveRequest(ID=lease))
                 response = await stream.read()
-        except asyncio.CancelledError as error:
-            if is_being_cancelled():
-                raise
-            raise build_error(StatusCode.UNAVAILABLE, "", write=False) from error
-        except TimeoutError as error:
-            raise build_error(StatusCode.DEADLINE_EXCEEDED, "", write=False) from error
-        except AioRpcError as error:
-            raise build_error(error.code(), error.details() or "", write=False) from error
         finally:
             stream.cancel()
         return bool(getattr(response, "TTL", 0) > 0)
@@ -241,6 +227,22 @@ class EtcdStore:
 
     async def close(self) -> None:
         await self._endpoints.close()
+
+
+@asynccontextmanager
+async def _stream_errors() -> AsyncIterator[None]:
+    """A step of a stream: it ends within `WRITE_SECONDS`, and its failures are ours, a closed connection among them."""
+    try:
+        async with asyncio.timeout(WRITE_SECONDS):
+            yield
+    except asyncio.CancelledError as error:
+        if is_being_cancelled():
+            raise
+        raise build_error(StatusCode.UNAVAILABLE, "", write=False) from error
+    except TimeoutError as error:
+        raise build_error(StatusCode.DEADLINE_EXCEEDED, "", write=False) from error
+    except AioRpcError as error:
+        raise build_error(error.code(), error.details() or "", write=False) from error
 
 
 def _range(endpoint: Endpoint) -> Any:

@@ -77,7 +77,8 @@ async def test_below_a_directory_such_names_are_left_and_the_others_fetched(tmp_
         for number, name in enumerate([*ODD_NAMES, "good"])
     ]
     entries.append(DirectoryEntry(id="d", name="../out", modified="", state="live"))
-    wanted, outcomes = await prepare_download(Lying(entries=entries), "root", "/", tmp_path / "here")
+    outcomes: list = []
+    wanted = await prepare_download(Lying(entries=entries), "root", "/", tmp_path / "here", outcomes)
     assert [file.target for file in wanted] == [tmp_path / "here" / "good"]
     assert [outcome.status for outcome in outcomes] == [Status.FAILED] * (len(ODD_NAMES) + 1)
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
